@@ -1,0 +1,129 @@
+"""Randomness: `rng=` after SPEC 7, unit exponentials on every backend, and counter-based draws.
+
+Everything random in this package is made from unit exponentials E: arrival times T = E / w, Gumbel noise -log E.
+They are drawn in float64 whatever the dtype of the result: a float32 uniform grid would cap Gumbel noise at 16.6
+and produce ties.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gumbeltopk import _array_api as api
+from gumbeltopk._array_api import Array, Device, Namespace
+
+SMALLEST_EXPONENTIAL = 2.0**-1022  # a draw of exactly 0 would be an infinite key
+LARGEST_UNIFORM = 1.0 - 2.0**-53
+
+
+@dataclass(frozen=True)
+class CounterRNG:
+    """Counter-based randomness: the draw of item i is a pure function of (seed, i).
+
+    Keys made with it do not depend on how the items are cut into chunks, on the order of the chunks or on the
+    number of workers, nor on the array library: the words are those of NumPy's Philox4x64 everywhere (on a GPU
+    they are copied from the host).
+
+    Parameters
+    ----------
+    seed : int
+        Not negative. Different seeds give independent streams.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gumbeltopk as gt
+    >>> whole = gt.gumbel_keys(np.zeros(10), rng=gt.CounterRNG(7))
+    >>> part = gt.gumbel_keys(np.zeros(4), rng=gt.CounterRNG(7), start=6)
+    >>> bool((whole[6:] == part).all())
+    True
+    """
+
+    seed: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
+            raise TypeError(f"seed = {self.seed!r} must be an integer")
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed} is negative; pass 0 or more")
+
+    def words(self, start: int, count: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """The 64-bit words of items start .. start + count - 1."""
+        key = np.random.SeedSequence(int(self.seed)).generate_state(2, np.uint64)
+        # One Philox block has four words, and `advance` counts blocks; a fresh generator has no words left over.
+        block, offset = divmod(start, 4)
+        bits = np.random.Philox(key=key).advance(block)
+        return bits.random_raw(offset + count)[offset:]
+
+    def standard_exponential(self, start: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Unit exponentials of items start .. start + count - 1, by inverse CDF.
+
+        E = -log(1 - u): small E, which are the early arrivals that get selected, keep full relative precision.
+        """
+        uniform = (self.words(start, count).astype(np.float64) + 0.5) * 2.0**-64
+        return -np.log1p(-np.minimum(uniform, LARGEST_UNIFORM))
+
+
+def standard_exponential(
+    rng: Any, shape: tuple[int, ...], xp: Namespace, device: Device, *, start: int = 0
+) -> Array:
+    """Positive unit exponentials of the given shape, in float64 where the device has it.
+
+    `rng` is None, an int, a SeedSequence, a BitGenerator, a Generator (NumPy's with any backend: host draws and an
+    explicit copy; CuPy's and torch's with their own arrays) or a `CounterRNG`, whose item numbers are `start`
+    plus the position in C order.
+    """
+    dtype = api.work_float(xp, device)
+    if isinstance(rng, CounterRNG):
+        draws = rng.standard_exponential(start, math.prod(shape)).reshape(shape)
+        return xp.asarray(draws, dtype=dtype, device=device)
+    if start != 0:
+        raise ValueError(f"start = {start} needs rng=CounterRNG(seed); other generators have no item numbers")
+    if api.is_cupy_namespace(xp) and not _is_numpy_generator(rng):
+        return _cupy_exponential(rng, shape, device)
+    if api.is_torch_namespace(xp) and type(rng).__module__.partition(".")[0] == "torch":
+        draws = xp.empty(shape, dtype=dtype, device=device).exponential_(generator=rng)
+        return xp.clip(draws, min=SMALLEST_EXPONENTIAL)
+    draws = numpy_generator(rng).standard_exponential(shape)
+    np.maximum(draws, SMALLEST_EXPONENTIAL, out=draws)
+    return draws if api.is_numpy_namespace(xp) else xp.asarray(draws, dtype=dtype, device=device)
+
+
+def numpy_generator(rng: Any) -> np.random.Generator:
+    """A NumPy Generator after SPEC 7; a Generator is returned as it is."""
+    if isinstance(rng, bool) or (isinstance(rng, float)):
+        raise TypeError(f"rng = {rng!r} is not a seed; pass None, an int, a SeedSequence or a Generator")
+    if isinstance(rng, np.random.RandomState):
+        raise TypeError("rng is a legacy numpy.random.RandomState; pass numpy.random.default_rng(seed)")
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"rng = {rng!r} is not understood ({error}); pass None, a non-negative int, a SeedSequence, a Generator "
+            "of NumPy or of the array's own library, or a CounterRNG"
+        ) from None
+
+
+def _is_numpy_generator(rng: Any) -> bool:
+    return isinstance(rng, (np.random.Generator, np.random.RandomState)) or (
+        isinstance(rng, np.random.BitGenerator) and type(rng).__module__.startswith("numpy")
+    )
+
+
+def _cupy_exponential(rng: Any, shape: tuple[int, ...], device: Device) -> Array:
+    import cupy
+
+    if isinstance(rng, cupy.random.RandomState):
+        raise TypeError("rng is a legacy cupy.random.RandomState; pass cupy.random.default_rng(seed)")
+    with device:
+        if not isinstance(rng, cupy.random.Generator):
+            # SeedSequence and int go through NumPy first, for its checks and its messages.
+            numpy_generator(rng)
+            seed = rng.generate_state(1, np.uint64)[0] if isinstance(rng, np.random.SeedSequence) else rng
+            rng = cupy.random.default_rng(None if seed is None else int(seed))
+        draws = rng.standard_exponential(shape if shape else 1).reshape(shape)
+        return cupy.maximum(draws, SMALLEST_EXPONENTIAL)

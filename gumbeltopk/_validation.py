@@ -1,0 +1,296 @@
+"""k, temperature, weights, indices, shapes: the one place that looks at a user's input, and all the messages.
+
+Each function returns its argument in the form that the cores take, or raises an error that names the argument,
+the offending value, its index and what to do. Values are looked at in one reduction; only once that has failed
+does a slow path copy to the host to find the culprit.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gumbeltopk import _array_api as api
+from gumbeltopk._array_api import Array, Namespace
+
+ROWS_IN_A_MESSAGE = 8
+
+
+# --- arrays ---------------------------------------------------------------------------------------------------------
+
+
+def as_array(array: Any, name: str) -> Array:
+    """An array of one of the supported namespaces; lists and scalars become NumPy arrays."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill the masked entries first (weight 0, log-weight -inf)")
+    if isinstance(array, np.matrix):
+        raise TypeError(f"{name} is a numpy.matrix, which is always 2-D; pass numpy.asarray({name})")
+    if isinstance(array, np.ndarray):
+        return np.asarray(array)
+    if api.is_array(array) and not isinstance(array, np.generic):
+        return array
+    try:
+        return np.asarray(array)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} cannot be made into an array ({error}); pass a rectangular array") from None
+
+
+def as_real_array(array: Any, name: str) -> Array:
+    """A floating array in native byte order; integers become the default float, anything else is refused."""
+    array = as_array(array, name)
+    if isinstance(array, np.ndarray):
+        kind, itemsize = array.dtype.kind, array.dtype.itemsize
+        if kind in "iu" or (kind == "f" and itemsize <= 8):
+            return array.astype(np.float64 if kind in "iu" else array.dtype.newbyteorder("="), copy=False)
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; pass float16, float32, float64 or integers"
+            + (" (a truth value is not a weight; convert it on purpose)" if kind == "b" else "")
+        )
+    xp = api.namespace_of(array)
+    if api.is_floating(array, xp):
+        return array
+    if xp.isdtype(array.dtype, "integral"):
+        return xp.astype(array, api.default_float(xp, api.device_of(array)))
+    raise TypeError(f"{name} has dtype {array.dtype}; pass real floating or integer numbers")
+
+
+def check_same_home(first: Array, name: str, second: Array, second_name: str) -> Namespace:
+    """The namespace of both arrays; another library or another device is an error, nothing is moved silently."""
+    try:
+        xp = api.namespace_of(first, second)
+    except TypeError:
+        a, b = (api.namespace_name(api.namespace_of(x)) for x in (first, second))
+        raise TypeError(
+            f"{second_name} is a {b} array but {name} is a {a} array; convert one of them on purpose"
+        ) from None
+    if api.device_of(first) != api.device_of(second):
+        raise ValueError(
+            f"{second_name} is on device {api.device_of(second)} but {name} is on {api.device_of(first)}; "
+            "move one of them on purpose"
+        )
+    return xp
+
+
+def adopt(array: Any, name: str, like: Array, like_name: str) -> Array:
+    """`as_real_array`, where Python numbers and lists take the namespace and device of `like`."""
+    if not api.is_array(array) or isinstance(array, np.generic):
+        xp = api.namespace_of(like)
+        numbers = as_real_array(array, name)
+        return xp.asarray(
+            numbers.tolist(), dtype=api.work_float(xp, api.device_of(like)), device=api.device_of(like)
+        )
+    array = as_real_array(array, name)
+    check_same_home(like, like_name, array, name)
+    return array
+
+
+def check_axis(axis: Any, ndim: int, name: str) -> int:
+    """`axis` as a number from 0 to ndim - 1."""
+    if ndim == 0:
+        raise ValueError(f"{name} is 0-dimensional; it needs an axis of items, e.g. shape (n,)")
+    axis = as_integer(axis, "axis")
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis = {axis} is out of range for {name} of {ndim} dimensions")
+    return axis % ndim
+
+
+def as_integer(value: Any, name: str) -> int:
+    """A Python int; booleans and floats are refused even if they are whole."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} = {value!r} is a truth value; pass an integer")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} = {value!r} must be an integer, not {type(value).__name__}") from None
+
+
+# --- k and temperature ----------------------------------------------------------------------------------------------
+
+
+def check_k(k: Any, n: int) -> int:
+    """The number of items to select, from 0 to n."""
+    k = as_integer(k, "k")
+    if k < 0:
+        raise ValueError(f"k = {k} is negative; pass a number from 0 to n = {n}")
+    if k > n:
+        raise ValueError(f"k = {k} is more than the n = {n} items; without replacement k is at most n")
+    return k
+
+
+def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], check: bool) -> Array:
+    """The temperature as a floating array whose shape broadcasts to the batch shape, and no further."""
+    temperature = adopt(temperature, "temperature", keys, "keys")
+    shape = tuple(temperature.shape)
+    fits = len(shape) <= len(batch) and all(
+        t in (1, b) for t, b in zip(reversed(shape), reversed(batch), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"temperature has shape {shape}, which does not broadcast to the batch shape {batch}; "
+            "give one temperature, or one for each row, without an axis for the items"
+        )
+    if check:
+        xp = api.namespace_of(temperature)
+        good = (temperature > 0) & xp.isfinite(temperature)
+        if not bool(xp.all(good)):
+            index, value = first_bad(temperature, good)
+            raise ValueError(
+                f"temperature{index} = {value} must be positive and finite; for exact top-k use `sample` and `k_hot`"
+            )
+    return temperature
+
+
+# --- weights --------------------------------------------------------------------------------------------------------
+
+
+def check_weights_or_log_weights(log_weights: Any, weights: Any) -> tuple[Array, bool]:
+    """The one that was given, as a floating array, and whether it is in logs."""
+    if (log_weights is None) == (weights is None):
+        given = "neither" if weights is None else "both"
+        raise TypeError(f"pass exactly one of log_weights and weights=; {given} was given")
+    if weights is None:
+        return as_real_array(log_weights, "log_weights"), True
+    return as_real_array(weights, "weights"), False
+
+
+def check_log_values(logs: Array, name: str, k: int, xp: Namespace) -> None:
+    """Each value below +inf and not NaN, and at least k items above -inf (positive weights) in each row.
+
+    `logs` has the items on its last axis. Two reductions: NaN and +inf spoil the maximum; if the minimum is
+    finite no weight is zero.
+    """
+    if logs.shape[-1] == 0 or 0 in logs.shape:
+        return
+    if not bool(xp.all(logs < math.inf)):
+        index, value = first_bad(logs, logs < math.inf)
+        raise ValueError(f"{name}{index} = {value}; pass finite numbers, or -inf for a weight of zero")
+    check_enough(logs > -math.inf, name, k, xp)
+
+
+def check_weight_values(weights: Array, k: int, xp: Namespace) -> None:
+    """Each weight finite, not negative and not NaN, and at least k of them positive in each row."""
+    if 0 in weights.shape:
+        return
+    if bool(xp.min(weights) > 0) and bool(xp.max(weights) < math.inf):
+        return  # NaN fails both comparisons
+    good = (weights >= 0) & (weights < math.inf)
+    if not bool(xp.all(good)):
+        index, value = first_bad(weights, good)
+        raise ValueError(f"weights{index} = {value}; pass finite numbers that are not negative")
+    check_enough(weights > 0, "weights", k, xp)
+
+
+def check_enough(positive: Array, name: str, k: int, xp: Namespace) -> None:
+    """At least k items of positive weight in each row."""
+    counts = xp.count_nonzero(positive, axis=-1)
+    if bool(xp.all(counts >= k)):
+        return
+    counts = np.atleast_1d(api.host(counts))
+    rows = np.argwhere(counts < k)
+    shown = [tuple(int(i) for i in row) if len(row) > 1 else int(row[0]) for row in rows[:ROWS_IN_A_MESSAGE]]
+    where = "" if positive.ndim == 1 else f" in rows {shown}{' ...' if len(rows) > len(shown) else ''}"
+    raise ValueError(
+        f"k = {k} is more than the {int(counts.min())} items of positive weight{where} of {name}; "
+        "lower k or give more items a positive weight"
+    )
+
+
+def check_indices(indices: Any, n: int, name: str = "indices") -> Array:
+    """Integer indices (..., k) of items, each in 0 .. n - 1."""
+    indices = as_array(indices, name)
+    if isinstance(indices, np.ndarray):
+        if indices.size == 0 and indices.dtype.kind == "f":
+            indices = indices.astype(np.int64)  # numpy.asarray([]) is float64
+        integral = indices.dtype.kind in "iu"
+    else:
+        integral = api.namespace_of(indices).isdtype(indices.dtype, "integral")
+    if not integral:
+        raise TypeError(f"{name} has dtype {indices.dtype}; pass integers")
+    if indices.ndim == 0:
+        raise ValueError(f"{name} is 0-dimensional; its last axis lists the k selected items")
+    xp = api.namespace_of(indices)
+    indices = xp.astype(indices, api.index_dtype(xp, api.device_of(indices)), copy=False)
+    if 0 in indices.shape:
+        return indices
+    good = (indices >= 0) & (indices < n)
+    if not bool(xp.all(good)):
+        index, value = first_bad(indices, good)
+        raise ValueError(f"{name}{index} = {value} is not an item; pass numbers from 0 to n - 1 = {n - 1}")
+    return indices
+
+
+def check_distinct(indices: Array, name: str = "indices") -> None:
+    """No item twice in a row."""
+    if indices.shape[-1] < 2 or 0 in indices.shape:
+        return
+    xp = api.namespace_of(indices)
+    ordered = xp.sort(indices, axis=-1)
+    repeated = ordered[..., 1:] == ordered[..., :-1]
+    if bool(xp.any(repeated)):
+        index, _ = first_bad(repeated, ~repeated)
+        row = index.rpartition(",")[0] if "," in index else ""
+        value = host_item(ordered[..., 1:], first_bad_position(~repeated))
+        raise ValueError(
+            f"{name}{row + ']' if row else ''} has item {value} more than once; a subset has each item at most once"
+        )
+
+
+def first_bad_position(good: Array) -> tuple[int, ...]:
+    """Position of the first False."""
+    flags = np.atleast_1d(api.host(good))
+    return tuple(int(i) for i in np.argwhere(~flags)[0])
+
+
+def host_item(array: Array, position: tuple[int, ...]) -> Any:
+    """One value, on the host."""
+    return np.atleast_1d(api.host(array))[position].item()
+
+
+def first_bad(array: Array, good: Array) -> tuple[str, Any]:
+    """The index, written as `[i, j]` (empty for a 0-d array), and the value of the first bad entry."""
+    position = first_bad_position(good)
+    index = f"[{', '.join(map(str, position))}]" if array.ndim else ""
+    return index, host_item(array, position)
+
+
+# --- derivatives ----------------------------------------------------------------------------------------------------
+
+
+def check_residuals(residuals: Any, name: str) -> None:
+    """Residuals of this very operator."""
+    made_by = getattr(residuals, "operator", None)
+    if made_by is None:
+        raise TypeError(f"{name}: residuals must come from {name}.fwd, not be a {type(residuals).__name__}")
+    if made_by != name:
+        raise ValueError(f"{name}: these residuals come from {made_by}.fwd; pass those of {name}.fwd")
+
+
+def differentiable_names(
+    wrt: str | Sequence[str] | None, allowed: tuple[str, ...], default: tuple[str, ...], name: str
+) -> tuple[str, ...]:
+    """The names in `wrt`, each of which has a derivative."""
+    if wrt is None:
+        return default
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    for requested in names:
+        if requested not in allowed:
+            raise ValueError(
+                f"{name}: wrt names {requested!r}, which has no derivative; choose from {list(allowed)}"
+            )
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"{name}: wrt = {names} must name at least one argument, and none twice")
+    return names
+
+
+def check_tangent(tangent: Any, label: str, residuals: Any, argument: str) -> Array:
+    """A tangent or cotangent: of the shape of its argument, at home where the residuals are."""
+    shape = next(shape for name, shape, _ in residuals.shapes if name == argument)
+    tangent = adopt(tangent, label, residuals.arrays[0], "the residuals")
+    if tuple(tangent.shape) != shape:
+        what = "the value" if argument == "result" else argument
+        raise ValueError(f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}")
+    return tangent
