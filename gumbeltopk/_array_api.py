@@ -69,7 +69,9 @@ def host(array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array.get())
     if array_api_compat.is_torch_array(array):
         return np.asarray(array.detach().cpu())
-    return np.asarray(array_api_compat.to_device(array, "cpu") if hasattr(array, "cpu") else _from_strict(array))
+    return np.asarray(
+        array_api_compat.to_device(array, "cpu") if hasattr(array, "cpu") else _from_strict(array)
+    )
 
 
 def _from_strict(array: Array) -> Array:
@@ -104,3 +106,8 @@ def sum_to_shape(array: Array, shape: tuple[int, ...], xp: Namespace) -> Array:
         array = xp.sum(array, axis=tuple(range(extra)))
     stretched = tuple(i for i, length in enumerate(shape) if length == 1 and array.shape[i] != 1)
     return xp.sum(array, axis=stretched, keepdims=True) if stretched else array
+
+
+def quiet() -> np.errstate:
+    """Cores divide by zero and overflow only where the result is not used; NumPy need not warn of it."""
+    return np.errstate(all="ignore")

@@ -26,7 +26,9 @@ ROWS_IN_A_MESSAGE = 8
 def as_array(array: Any, name: str) -> Array:
     """An array of one of the supported namespaces; lists and scalars become NumPy arrays."""
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill the masked entries first (weight 0, log-weight -inf)")
+        raise TypeError(
+            f"{name} is a masked array; fill the masked entries first (weight 0, log-weight -inf)"
+        )
     if isinstance(array, np.matrix):
         raise TypeError(f"{name} is a numpy.matrix, which is always 2-D; pass numpy.asarray({name})")
     if isinstance(array, np.ndarray):
@@ -199,7 +201,19 @@ def check_enough(positive: Array, name: str, k: int, xp: Namespace) -> None:
     )
 
 
-def check_indices(indices: Any, n: int, name: str = "indices") -> Array:
+def adopt_indices(indices: Any, n: int, like: Array, like_name: str, check: bool = True) -> Array:
+    """`check_indices`, where lists take the namespace and device of `like`."""
+    if api.is_array(indices):
+        indices = check_indices(indices, n, check=check)
+        check_same_home(like, like_name, indices, "indices")
+        return indices
+    xp, device = api.namespace_of(like), api.device_of(like)
+    checked = check_indices(indices, n)
+    adopted = xp.asarray(checked.tolist(), dtype=api.index_dtype(xp, device), device=device)
+    return xp.reshape(adopted, checked.shape)
+
+
+def check_indices(indices: Any, n: int, name: str = "indices", check: bool = True) -> Array:
     """Integer indices (..., k) of items, each in 0 .. n - 1."""
     indices = as_array(indices, name)
     if isinstance(indices, np.ndarray):
@@ -214,7 +228,7 @@ def check_indices(indices: Any, n: int, name: str = "indices") -> Array:
         raise ValueError(f"{name} is 0-dimensional; its last axis lists the k selected items")
     xp = api.namespace_of(indices)
     indices = xp.astype(indices, api.index_dtype(xp, api.device_of(indices)), copy=False)
-    if 0 in indices.shape:
+    if 0 in indices.shape or not check:
         return indices
     good = (indices >= 0) & (indices < n)
     if not bool(xp.all(good)):
@@ -292,5 +306,7 @@ def check_tangent(tangent: Any, label: str, residuals: Any, argument: str) -> Ar
     tangent = adopt(tangent, label, residuals.arrays[0], "the residuals")
     if tuple(tangent.shape) != shape:
         what = "the value" if argument == "result" else argument
-        raise ValueError(f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}")
+        raise ValueError(
+            f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}"
+        )
     return tangent

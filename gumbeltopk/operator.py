@@ -117,7 +117,9 @@ class Operator(Generic[Parameters]):
 
     # The three rules are attached where they are derived, next to the function that they belong to.
 
-    def fwd_rule(self, rule: Callable[..., tuple[Array, Residuals]]) -> Callable[..., tuple[Array, Residuals]]:
+    def fwd_rule(
+        self, rule: Callable[..., tuple[Array, Residuals]]
+    ) -> Callable[..., tuple[Array, Residuals]]:
         """Attach the forward pass with residuals (a decorator)."""
         self._fwd = rule
         return rule
@@ -201,9 +203,7 @@ class Operator(Generic[Parameters]):
         return gradients[names[0]]
 
 
-def operator(
-    facts: Facts, example: Example
-) -> Callable[[Callable[Parameters, Array]], Operator[Parameters]]:
+def operator(facts: Facts, example: Example) -> Callable[[Callable[Parameters, Array]], Operator[Parameters]]:
     """Turn the function that computes the value into an `Operator` (a decorator)."""
 
     def wrap(value: Callable[Parameters, Array]) -> Operator[Parameters]:

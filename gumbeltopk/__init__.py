@@ -1,0 +1,34 @@
+"""Exact subset samples, their distributions and relaxations, with hand-written gradients, for array libraries."""
+
+from gumbeltopk import testing
+from gumbeltopk._random import CounterRNG
+from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
+from gumbeltopk.distributions.subset import SubsetDistribution, subset_logpmf
+from gumbeltopk.keys import gumbel_keys, log_arrival_times
+from gumbeltopk.operator import Operator, Residuals
+from gumbeltopk.relaxations.successive_softmax import relaxed_sample, relaxed_topk
+from gumbeltopk.sampling import k_hot, sample
+
+__version__ = "0.1.0"
+
+OPERATORS: dict[str, Operator] = {  # type: ignore[type-arg]
+    each.name: each for each in (relaxed_topk, relaxed_sample, ordered_logpmf, subset_logpmf)
+}
+
+__all__ = [
+    "OPERATORS",
+    "CounterRNG",
+    "Operator",
+    "PlackettLuce",
+    "Residuals",
+    "SubsetDistribution",
+    "gumbel_keys",
+    "k_hot",
+    "log_arrival_times",
+    "ordered_logpmf",
+    "relaxed_sample",
+    "relaxed_topk",
+    "sample",
+    "subset_logpmf",
+    "testing",
+]

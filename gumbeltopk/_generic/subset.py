@@ -1,0 +1,134 @@
+"""Unordered subsets (eq. 2): log p(S) by the trapezoid rule in log-time, and its score. No k! terms.
+
+All items of S arrive before the first of the others, which comes at an exponential time tau of rate W_c, the weight of
+the complement:
+    p(S) = Int_0^inf W_c exp(-W_c tau) prod_{i in S} (1 - exp(-w_i tau)) d tau.
+With W_c tau = e^s and y_i = e^{s + b_i}, b_i = log(w_i / W_c), the log of the integrand in s is concave:
+    phi(s) = s - e^s + sum_i log(1 - e^{-y_i}),   phi'(s) = 1 - e^s + sum_i g(y_i),   g(y) = y / (e^y - 1) in (0, 1].
+The integrand is entire and decays in the strip |Im s| < pi/2, so that equally spaced nodes converge geometrically in
+1/spacing. For the score every item needs E[g(y_i)], whose mass may lie further to the left than that of p(S).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from gumbeltopk._array_api import Array, Namespace
+
+SPACING = 0.24  # aliasing error exp(-pi^2 / SPACING) = 1e-18 for the slowest decay
+FALL = 42.0  # nats below the maximum at which the integrand is cut
+BISECTIONS = 30
+LARGEST_LOG_Y = 7.0  # exp(-exp(7)) is 0
+LIGHTEST = -600.0  # log-weight that stands for a zero weight in the score
+FARTHEST_LEFT = -800.0  # further left the integrand underflows, and so does the score
+LARGEST_BLOCK = 1 << 20  # entries of (rows, nodes, k) at a time
+
+
+def logpmf(selected: Array, complement: Array, xp: Namespace) -> Array:
+    """log p(S) of rows, given the log-weights `selected` (rows, k) and the complement's total `complement` (rows, 1)."""
+    return _integrate(selected, complement, False, xp)[0]
+
+
+def score(selected: Array, complement: Array, xp: Namespace) -> tuple[Array, Array]:
+    """d log p / d l for the selected items (rows, k), and the total over the complement (rows, 1).
+
+    With q the normalised integrand, d log p / d l_i = E_q[g(y_i)] for i in S. Scaling all weights changes nothing, so
+    the complement takes minus the sum of that, shared out by weight.
+    """
+    gradient = _integrate(selected, complement, True, xp)[1]
+    return gradient, -xp.sum(gradient, axis=-1, keepdims=True)
+
+
+def _integrate(selected: Array, complement: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array]:
+    """Row blocks of (rows, nodes, k), so that memory stays flat."""
+    rows, k = selected.shape
+    impossible = xp.any(selected == -math.inf, axis=-1)
+    certain = complement[:, 0] == -math.inf
+    shares = selected - xp.where(complement > -math.inf, complement, 0.0)
+    shares = xp.where(
+        selected > -math.inf, shares, LIGHTEST
+    )  # the score of p = 0 is the limit of a weight towards 0
+    left, right = _bracket(shares, with_score, xp)
+    # The number of nodes is the widest row's; it is rounded up so that a row's result hardly depends on its neighbours.
+    nodes = 2 + math.ceil(float(xp.max(right - left)) / SPACING)
+    in_block = max(1, LARGEST_BLOCK // (nodes * k))
+    parts = [
+        _trapezoid(
+            shares[i : i + in_block, :],
+            left[i : i + in_block, :],
+            right[i : i + in_block, :],
+            nodes,
+            with_score,
+            xp,
+        )
+        for i in range(0, rows, in_block)
+    ]
+    log_p = xp.concat([part[0] for part in parts], axis=0)
+    gradient = xp.concat([part[1] for part in parts], axis=0)
+    log_p = xp.where(impossible, -math.inf, xp.where(certain, 0.0, log_p))
+    return log_p, xp.where(certain[:, None], 0.0, gradient)
+
+
+def _trapezoid(
+    shares: Array, left: Array, right: Array, nodes: int, with_score: bool, xp: Namespace
+) -> tuple[Array, Array]:
+    fractions = xp.arange(nodes, dtype=shares.dtype, device=shares.device) / (nodes - 1)
+    s = left + (right - left) * fractions  # (rows, nodes)
+    log_y = s[:, :, None] + shares[:, None, :]
+    phi = s - xp.exp(s) + xp.sum(log_one_minus_exp(log_y, xp), axis=-1)
+    top = xp.max(phi, axis=-1, keepdims=True)
+    q = xp.exp(phi - top)
+    mass = xp.sum(q, axis=-1, keepdims=True)
+    log_p = (top + xp.log(mass * (right - left) / (nodes - 1)))[:, 0]
+    if not with_score:
+        return log_p, shares
+    return log_p, xp.sum((q / mass)[:, :, None] * saturation(log_y, xp), axis=1)
+
+
+def _phi_slope(s: Array, shares: Array, xp: Namespace) -> Array:
+    return 1.0 - xp.exp(s) + xp.sum(saturation(s + shares, xp), axis=-1, keepdims=True)
+
+
+def _phi(s: Array, shares: Array, xp: Namespace) -> Array:
+    return s - xp.exp(s) + xp.sum(log_one_minus_exp(s + shares, xp), axis=-1, keepdims=True)
+
+
+def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array]:
+    """Where the integrand has fallen by FALL nats on both sides of its mode (rows, 1)."""
+    k = shares.shape[-1]
+    last_mode = xp.full_like(
+        shares[:, :1], math.log1p(k)
+    )  # the mode is where e^s = 1 + sum g, which is in [1, 1 + k]
+    mode = _bisect(lambda s: _phi_slope(s, shares, xp) > 0, xp.zeros_like(last_mode), last_mode, xp)
+    floor = _phi(mode, shares, xp) - FALL
+    # Left of 0 the slope is at least 1 - e^s; right of the mode phi falls faster than (1 + k)(e^u - 1 - u).
+    left = _bisect(lambda s: _phi(s, shares, xp) < floor, xp.full_like(mode, -FALL - 2.0), mode, xp)
+    right = _bisect(lambda s: _phi(s, shares, xp) > floor, mode, last_mode + 5.0, xp)
+    if with_score:
+        # E[g(y_i)] of the heaviest item lives where y_i is of order one or less; left of it the slope is k + 1.
+        heaviest = xp.max(shares, axis=-1, keepdims=True)
+        left = xp.minimum(left, xp.clip(-heaviest - FALL / (k + 1) - 1.0, min=FARTHEST_LEFT))
+    return left, right
+
+
+def _bisect(is_left: Callable[[Array], Array], low: Array, high: Array, xp: Namespace) -> Array:
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        keep = is_left(middle)
+        low, high = xp.where(keep, middle, low), xp.where(keep, high, middle)
+    return 0.5 * (low + high)
+
+
+def log_one_minus_exp(log_y: Array, xp: Namespace) -> Array:
+    """log(1 - e^{-y}) from log y, which is log y itself where y underflows."""
+    y = xp.exp(xp.clip(log_y, max=LARGEST_LOG_Y))
+    return xp.where(y > 0, xp.log(-xp.expm1(-xp.where(y > 0, y, 1.0))), log_y)
+
+
+def saturation(log_y: Array, xp: Namespace) -> Array:
+    """g(y) = y / (e^y - 1) from log y: 1 for an item that hardly arrives, 0 for one that is surely there."""
+    y = xp.exp(xp.clip(log_y, max=LARGEST_LOG_Y))
+    positive = y > 0
+    safe = xp.where(positive, y, 1.0)
+    return xp.where(positive, safe * xp.exp(-safe) / -xp.expm1(-safe), 1.0)

@@ -1,0 +1,1 @@
+"""Cores for NumPy arrays that win, measured, over the generic ones."""

@@ -1,0 +1,1 @@
+"""Exact distributions of samples without replacement: ordered (eq. 1) and unordered (eq. 2)."""

@@ -1,0 +1,110 @@
+"""The unordered sample without replacement, p(S | w) (eq. 2): the distribution of the paper's subsets."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from gumbeltopk._array_api import Array
+from gumbeltopk.distributions import _rows
+from gumbeltopk.distributions._base import WithoutReplacement
+from gumbeltopk.operator import Facts, Residuals, operator
+
+__all__ = ["SubsetDistribution", "subset_logpmf"]
+
+
+def _example(rng: np.random.Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (rng.normal(size=(4, 6)), rng.permuted(np.tile(np.arange(6), (4, 1)), axis=1)[:, :3]), {}
+
+
+FACTS = Facts(
+    differentiable=("log_weights",),
+    range="log p <= 0",
+    source="Xie & Ermon 2019, eq. 2",
+)
+
+
+@operator(FACTS, _example)
+def subset_logpmf(log_weights: Any, indices: Any, *, check: bool = True) -> Array:
+    """log p(S | w) of subsets drawn without replacement, whatever the order of selection (eq. 2).
+
+    The sum of eq. 1 over all k! orders, computed as one integral over the arrival time of the first item that is not
+    in the subset, at a cost of O(k) for each of some two hundred nodes.
+
+    Parameters
+    ----------
+    log_weights : array_like, shape (..., n)
+        Logarithms of the weights; -inf is a weight of zero.
+    indices : integer array_like, shape (..., k)
+        The items of each subset, in any order. The batch axes of both broadcast.
+    check : bool
+        Whether to look for bad values (on a GPU this waits for the device).
+
+    Returns
+    -------
+    array, the common batch shape
+        In the dtype of the log-weights; -inf for a subset with a zero-weight item.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An index outside 0 .. n - 1 or twice in a row; NaN or +inf log-weights.
+
+    Notes
+    -----
+    The same as the multivariate Wallenius noncentral hypergeometric distribution with one item of each colour. The
+    relative error of p is below 1e-12 for ratios of weights up to 1e20.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gumbeltopk as gt
+    >>> log_p = gt.subset_logpmf(np.log([0.1, 0.2, 0.3, 0.4]), [[0, 1], [2, 3]])
+    >>> np.exp(log_p).round(7).tolist()
+    [0.0472222, 0.3714286]
+    """
+    return _rows.value("subset_logpmf", log_weights, indices, check)
+
+
+@subset_logpmf.fwd_rule
+def _fwd(log_weights: Any, indices: Any, *, check: bool = True) -> tuple[Array, Residuals]:
+    return _rows.forward("subset_logpmf", log_weights, indices, check)
+
+
+subset_logpmf.jvp_rule(_rows.jvp)
+subset_logpmf.vjp_rule(_rows.vjp)
+
+
+class SubsetDistribution(WithoutReplacement):
+    """Subsets of k items drawn without replacement, p(S | w) (eq. 2).
+
+    Parameters
+    ----------
+    log_weights : array_like, shape (..., n)
+        Logarithms of the weights; -inf is a weight of zero.
+    k : int
+        Number of items, at most the number of positive weights of every row.
+    weights : array_like, shape (..., n)
+        The weights themselves, instead of `log_weights`.
+
+    Examples
+    --------
+    >>> import gumbeltopk as gt
+    >>> subsets = gt.SubsetDistribution(weights=[0.1, 0.2, 0.3, 0.4], k=2)
+    >>> subsets.enumerate_support().tolist()
+    [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    >>> float(subsets.pmf(subsets.enumerate_support()).sum().round(12))
+    1.0
+    """
+
+    def logpmf(self, indices: Any) -> Array:
+        """log p of subsets (..., k) in any order; see `subset_logpmf`."""
+        return subset_logpmf(self.log_weights, self._check_size(indices))
+
+    def enumerate_support(self) -> Array:
+        """All n choose k subsets (number, k), items increasing, in lexicographic order; for small n."""
+        number = math.comb(self.n, self.k)
+        return self._enumerate(number, itertools.combinations(range(self.n), self.k))

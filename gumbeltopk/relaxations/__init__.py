@@ -1,0 +1,1 @@
+"""Continuous relaxations of the k-hot vector of the k largest keys."""

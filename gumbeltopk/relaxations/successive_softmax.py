@@ -1,0 +1,397 @@
+"""The paper's relaxed top-k (eqs. 3-5) and its relaxed subset sample (Algorithm 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gumbeltopk import _array_api as api
+from gumbeltopk import _dispatch, _random, _validation, keys
+from gumbeltopk._array_api import Array, Namespace
+from gumbeltopk._generic.successive_softmax import Trajectory, checkpoint_interval
+from gumbeltopk.operator import Facts, Residuals, operator
+
+__all__ = ["relaxed_sample", "relaxed_topk"]
+
+
+def _example_topk(rng: np.random.Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (rng.gumbel(size=(3, 6)), 3), {"temperature": np.asarray([0.4, 1.0, 2.5])}
+
+
+def _example_sample(rng: np.random.Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (rng.normal(size=(3, 6)), 2), {"temperature": 0.7, "noise": rng.gumbel(size=(3, 6))}
+
+
+TOPK_FACTS = Facts(
+    differentiable=("keys", "temperature"),
+    range="a_i >= 0 (a_i <= 1 does not hold)",
+    sums_to_k=True,
+    order_preserving="temperature >= 1 (Theorem 1)",
+    source="Xie & Ermon 2019, eqs. 3-5",
+)
+SAMPLE_FACTS = Facts(
+    differentiable=("log_weights", "temperature"),
+    range="a_i >= 0 (a_i <= 1 does not hold)",
+    sums_to_k=True,
+    order_preserving="of the keys, for temperature >= 1 (Theorem 1)",
+    source="Xie & Ermon 2019, Algorithm 2",
+)
+
+
+@operator(TOPK_FACTS, _example_topk)
+def relaxed_topk(
+    keys: Any, k: Any, *, temperature: Any = 1.0, axis: int = -1, steps: bool = False, check: bool = True
+) -> Array:
+    """Relaxed k-hot vector of the k largest keys, by successive softmax (RelaxedTopK, eqs. 3-5).
+
+    Softmax is applied k times; each time the mass already given away is taken off the keys:
+    p^j = softmax(alpha^j / t), alpha^{j+1} = alpha^j + log(1 - p^j), a = p^1 + ... + p^k.
+
+    Parameters
+    ----------
+    keys : array_like, shape (..., n)
+        Scores; -inf is an item that is not there.
+    k : int
+        Number of items, at most the number of finite keys of every row.
+    temperature : float or array_like
+        Positive; one for all, or of a shape that broadcasts to the batch shape. Towards 0 the result becomes the
+        k-hot vector of the k largest keys, up to the jumps between them.
+    axis : int
+        The axis of the items; all others are batch axes.
+    steps : bool
+        Return the k relaxed one-hots p^1 .. p^k instead of their sum.
+    check : bool
+        Whether to look for bad values (on a GPU this waits for the device).
+
+    Returns
+    -------
+    array, shape of `keys`
+        In the dtype of the keys; inside, the recursion runs in float64. With `steps`, a new axis of length k stands
+        before the axis of the items.
+
+    Raises
+    ------
+    ValueError, TypeError
+        NaN or +inf keys, a temperature that is not positive or has an axis too many, k more than the finite keys.
+
+    Notes
+    -----
+    a sums to k and is not negative. It can exceed 1, although the paper's Algorithm 2 says [0, 1]. The order of the
+    keys is kept for temperatures of 1 and more (Theorem 1), not below. Differentiable in `keys` and `temperature`:
+    see `fwd`, `jvp` and `vjp`. Gaps of more than 1e300 temperatures count as 1e300.
+
+    Examples
+    --------
+    >>> import gumbeltopk as gt
+    >>> gt.relaxed_topk([200.0, 0.0, 0.0], 2).tolist()
+    [1.5, 0.25, 0.25]
+    >>> gt.relaxed_topk([1.0, 2.0, 3.0], 2, temperature=0.1).round(3).tolist()
+    [0.0, 1.0, 1.0]
+    """
+    call = _prepare(keys, "keys", k, temperature, axis, steps, check)
+    return _evaluate(call, False)[0]
+
+
+@relaxed_topk.fwd_rule
+def _topk_fwd(
+    keys: Any, k: Any, *, temperature: Any = 1.0, axis: int = -1, steps: bool = False, check: bool = True
+) -> tuple[Array, Residuals]:
+    return _with_residuals(_prepare(keys, "keys", k, temperature, axis, steps, check), "relaxed_topk", "keys")
+
+
+@operator(SAMPLE_FACTS, _example_sample)
+def relaxed_sample(
+    log_weights: Any = None,
+    k: Any = None,
+    *,
+    weights: Any = None,
+    temperature: Any = 1.0,
+    rng: Any = None,
+    noise: Any = None,
+    axis: int = -1,
+    check: bool = True,
+) -> Array:
+    """Relaxed subset sample: Gumbel keys, then relaxed top-k (Algorithm 2).
+
+    As the temperature goes to 0 the result tends to the k-hot vector of an exact sample without replacement.
+
+    Parameters
+    ----------
+    log_weights : array_like, shape (..., n)
+        Logarithms of the weights; -inf is a weight of zero and gets no mass.
+    k : int
+        Number of items.
+    weights : array_like, shape (..., n)
+        The weights themselves, instead of `log_weights`. Gradients are by the log-weights all the same.
+    temperature, axis, check
+        As for `relaxed_topk`.
+    rng : None, int, SeedSequence, Generator or CounterRNG
+        Source of the Gumbel noise.
+    noise : array_like, shape (..., n)
+        The Gumbel noise itself, instead of `rng`: for derivatives at a fixed draw.
+
+    Returns
+    -------
+    array, shape (..., n)
+        In the dtype of the weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gumbeltopk as gt
+    >>> log_weights = np.log([0.1, 0.2, 0.3, 0.4])
+    >>> relaxed, residuals = gt.relaxed_sample.fwd(log_weights, 2, temperature=0.5, rng=0)
+    >>> float(relaxed.sum().round(12))
+    2.0
+    >>> gt.relaxed_sample.vjp(residuals, np.asarray([1.0, 0.0, 0.0, 0.0])).shape
+    (4,)
+    """
+    drawn, dtype = _draw_keys(log_weights, k, weights, rng, noise, axis, check)
+    return _evaluate(_prepare(drawn, "log_weights", k, temperature, axis, False, False, dtype), False)[0]
+
+
+@relaxed_sample.fwd_rule
+def _sample_fwd(
+    log_weights: Any = None,
+    k: Any = None,
+    *,
+    weights: Any = None,
+    temperature: Any = 1.0,
+    rng: Any = None,
+    noise: Any = None,
+    axis: int = -1,
+    check: bool = True,
+) -> tuple[Array, Residuals]:
+    drawn, dtype = _draw_keys(log_weights, k, weights, rng, noise, axis, check)
+    call = _prepare(drawn, "log_weights", k, temperature, axis, False, False, dtype)
+    return _with_residuals(call, "relaxed_sample", "log_weights")
+
+
+def _draw_keys(
+    log_weights: Any, k: Any, weights: Any, rng: Any, noise: Any, axis: int, check: bool
+) -> tuple[Array, Any]:
+    """The keys of Algorithm 2 in float64, r = log w + g, and the dtype of the result."""
+    given, in_logs = _validation.check_weights_or_log_weights(log_weights, weights)
+    name = "log_weights" if in_logs else "weights"
+    if k is None:
+        raise TypeError("k is missing: pass the number of items, e.g. relaxed_sample(log_weights, 10)")
+    axis = _validation.check_axis(axis, given.ndim, name)
+    k = _validation.check_k(k, given.shape[axis])
+    xp = api.namespace_of(given)
+    if check:
+        keys.check_values(api.move_items_last(given, axis, xp), in_logs, k, xp)
+    if noise is None:
+        exponentials = _random.standard_exponential(rng, tuple(given.shape), xp, api.device_of(given))
+        return -keys.log_times(given, in_logs, exponentials, xp), given.dtype
+    if rng is not None:
+        raise TypeError("pass rng or noise, not both: with noise= nothing is drawn")
+    noise = _validation.adopt(noise, "noise", given, name)
+    if tuple(noise.shape) != tuple(given.shape):
+        raise ValueError(f"noise has shape {tuple(noise.shape)}, but {name} has {tuple(given.shape)}")
+    if check and not bool(xp.all(xp.isfinite(noise))):
+        index, value = _validation.first_bad(noise, xp.isfinite(noise))
+        raise ValueError(f"noise{index} = {value}; pass finite Gumbel noise")
+    dtype = api.work_float(xp, api.device_of(given))
+    logs = xp.astype(given, dtype, copy=False) if in_logs else keys.log_of_weights(given, xp)
+    return logs + xp.astype(noise, dtype, copy=False), given.dtype
+
+
+# --- one call: checked input in the form of the cores, and back --------------------------------------------------------
+
+
+class Settings(NamedTuple):
+    """The static part of the residuals."""
+
+    k: int
+    axis: int
+    steps: bool
+    shape: tuple[int, ...]
+    temperature_shape: tuple[int, ...]
+    power: float | None
+
+
+class _Call(NamedTuple):
+    xp: Namespace
+    settings: Settings
+    rows: Array  # (rows, n) in the work dtype
+    temperature: Array  # (rows, 1) or (1, 1) in the work dtype
+    power: Any  # 1 / temperature
+    dtype: Any  # of the keys and of the result
+    temperature_dtype: Any
+
+
+def _prepare(
+    scores: Any,
+    name: str,
+    k: Any,
+    temperature: Any,
+    axis: int,
+    steps: bool,
+    check: bool,
+    dtype: Any = None,
+) -> _Call:
+    scores = _validation.as_real_array(scores, name)
+    axis = _validation.check_axis(axis, scores.ndim, name)
+    xp = api.namespace_of(scores)
+    items_last = api.move_items_last(scores, axis, xp)
+    k = _validation.check_k(k, scores.shape[axis])
+    if check:
+        _validation.check_log_values(items_last, name, k, xp)
+    batch = tuple(items_last.shape[:-1])
+    checked = _validation.check_temperature(
+        temperature, scores, batch, check or not api.is_array(temperature)
+    )
+    work = api.work_float(xp, api.device_of(scores))
+    wide = xp.astype(checked, work, copy=False)
+    power = 1.0 / float(wide) if checked.ndim == 0 and api.is_numpy_namespace(xp) else None
+    if checked.ndim == 0 and isinstance(temperature, (int, float)):
+        power = 1.0 / float(temperature)  # no need to ask the device
+    settings = Settings(k, axis, bool(steps), tuple(scores.shape), tuple(checked.shape), power)
+    return _Call(
+        xp,
+        settings,
+        api.flatten_batch(xp.astype(items_last, work, copy=False), xp),
+        _per_row(wide, batch, xp),
+        1.0 / _per_row(wide, batch, xp) if power is None else power,
+        scores.dtype if dtype is None else dtype,
+        checked.dtype,
+    )
+
+
+def _per_row(temperature: Array, batch: tuple[int, ...], xp: Namespace) -> Array:
+    """(1, 1) for one temperature, else (rows, 1)."""
+    if math.prod(temperature.shape) == 1:
+        return xp.reshape(temperature, (1, 1))
+    return xp.reshape(xp.broadcast_to(temperature, batch), (-1, 1))
+
+
+def _is_empty(settings: Settings) -> bool:
+    return settings.k == 0 or 0 in settings.shape
+
+
+def _result_shape(settings: Settings) -> tuple[int, ...]:
+    shape = list(settings.shape)
+    if settings.steps:
+        shape.insert(settings.axis, settings.k)
+    return tuple(shape)
+
+
+def _evaluate(call: _Call, keep: bool) -> tuple[Array, Trajectory | None]:
+    xp, settings = call.xp, call.settings
+    if _is_empty(settings):
+        zeros = xp.zeros(_result_shape(settings), dtype=call.dtype, device=api.device_of(call.rows))
+        return zeros, None
+    every = 1 if settings.steps else checkpoint_interval(settings.k) if keep else None
+    forward = _dispatch.core("successive_softmax", xp)
+    with api.quiet():
+        a, trajectory = forward(call.rows, call.temperature, call.power, settings.k, every, xp)
+        if settings.steps:
+            states = trajectory.checkpoints
+            in_logs = trajectory.in_logs
+            a = xp.where(in_logs, xp.exp(states), states) if bool(xp.any(in_logs)) else states
+    return _restore(a, settings, call.dtype, xp), trajectory
+
+
+def _restore(rows: Array, settings: Settings, dtype: Any, xp: Namespace) -> Array:
+    """(rows, n) or (k, rows, n) -> the shape of the result."""
+    items_last = [length for i, length in enumerate(settings.shape) if i != settings.axis]
+    n = settings.shape[settings.axis]
+    rows = xp.astype(rows, dtype, copy=False)
+    if not settings.steps:
+        return api.move_items_back(xp.reshape(rows, (*items_last, n)), settings.axis, xp)
+    stacked = api.move_items_back(xp.reshape(rows, (settings.k, *items_last, n)), settings.axis + 1, xp)
+    return xp.moveaxis(stacked, 0, settings.axis)
+
+
+def _flatten(array: Array, settings: Settings, dtype: Any, xp: Namespace) -> Array:
+    """Undo `_restore`: a tangent or cotangent of the result's shape in the form of the cores."""
+    array = xp.astype(array, dtype, copy=False)
+    if not settings.steps:
+        return api.flatten_batch(api.move_items_last(array, settings.axis, xp), xp)
+    stacked = api.move_items_last(xp.moveaxis(array, settings.axis, 0), settings.axis + 1, xp)
+    return xp.reshape(stacked, (settings.k, -1, stacked.shape[-1]))
+
+
+# --- the derivatives, of both operators -------------------------------------------------------------------------------
+
+
+def _with_residuals(call: _Call, name: str, argument: str) -> tuple[Array, Residuals]:
+    value, trajectory = _evaluate(call, True)
+    settings = call.settings
+    shapes = (
+        (argument, settings.shape, call.dtype),
+        ("temperature", settings.temperature_shape, call.temperature_dtype),
+        ("result", _result_shape(settings), call.dtype),
+    )
+    arrays = (value,) if trajectory is None else tuple(trajectory)
+    return value, Residuals(name, arrays, settings, shapes)
+
+
+def _power(residuals: Residuals) -> Any:
+    known = residuals.static.power
+    return 1.0 / residuals.arrays[1] if known is None else known
+
+
+@relaxed_topk.jvp_rule
+@relaxed_sample.jvp_rule
+def _jvp(residuals: Residuals, tangents: Mapping[str, Array]) -> Array:
+    settings: Settings = residuals.static
+    xp = api.namespace_of(residuals.arrays[0])
+    dtype = residuals.shapes[-1][2]
+    if _is_empty(settings):
+        return xp.zeros_like(residuals.arrays[0])
+    trajectory = Trajectory(*residuals.arrays)
+    key_tangent = xp.zeros_like(trajectory.keys)
+    temperature_tangent = xp.zeros_like(trajectory.temperature)
+    batch = tuple(length for i, length in enumerate(settings.shape) if i != settings.axis)
+    for name, tangent in tangents.items():
+        wide = xp.astype(tangent, trajectory.keys.dtype, copy=False)
+        if name == "temperature":
+            temperature_tangent = _per_row(wide, batch, xp)
+        else:
+            key_tangent = api.flatten_batch(api.move_items_last(wide, settings.axis, xp), xp)
+    core = _dispatch.core("successive_softmax_jvp", xp)
+    every = 1 if settings.steps else checkpoint_interval(settings.k)
+    with api.quiet():
+        rows = core(
+            trajectory,
+            _power(residuals),
+            settings.k,
+            every,
+            key_tangent,
+            temperature_tangent,
+            settings.steps,
+            xp,
+        )
+    return _restore(rows, settings, dtype, xp)
+
+
+@relaxed_topk.vjp_rule
+@relaxed_sample.vjp_rule
+def _vjp(residuals: Residuals, cotangent: Array, wrt: tuple[str, ...]) -> dict[str, Array]:
+    settings: Settings = residuals.static
+    xp = api.namespace_of(residuals.arrays[0])
+    (argument, shape, dtype), (_, temperature_shape, temperature_dtype), _ = residuals.shapes
+    if _is_empty(settings):
+        device = api.device_of(residuals.arrays[0])
+        return {
+            argument: xp.zeros(shape, dtype=dtype, device=device),
+            "temperature": xp.zeros(temperature_shape, dtype=temperature_dtype, device=device),
+        }
+    trajectory = Trajectory(*residuals.arrays)
+    core = _dispatch.core("successive_softmax_vjp", xp)
+    every = 1 if settings.steps else checkpoint_interval(settings.k)
+    rows = _flatten(cotangent, settings, trajectory.keys.dtype, xp)
+    with api.quiet():
+        key_rows, temperature_rows = core(
+            trajectory, _power(residuals), settings.k, every, rows, settings.steps, xp
+        )
+    batch = tuple(length for i, length in enumerate(settings.shape) if i != settings.axis)
+    by_temperature = api.sum_to_shape(xp.reshape(temperature_rows, batch), temperature_shape, xp)
+    return {
+        argument: _restore(key_rows, settings._replace(steps=False), dtype, xp),
+        "temperature": xp.astype(by_temperature, temperature_dtype, copy=False),
+    }

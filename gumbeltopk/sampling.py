@@ -1,0 +1,194 @@
+"""Weighted sampling without replacement from arrays (Algorithm 1): single rows and batches, in one pass.
+
+This is *sequential* sampling (successive draws, Plackett-Luce): the first item is drawn with probability w_i / W, the
+next one among the rest in the same way, and so on. The inclusion probabilities are not k w_i / W: that would be
+another design, probability proportional to size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gumbeltopk import _array_api as api
+from gumbeltopk import _dispatch, _random, _validation, keys
+from gumbeltopk._array_api import Array, Namespace
+
+__all__ = ["k_hot", "sample"]
+
+# Weights of one row that span more than this go through logarithms: E / w would overflow or be subnormal.
+WIDEST_RANGE = 2.0**960
+BLOCK_ITEMS = 1 << 16  # items drawn at a time on NumPy: the block stays in cache and memory stays flat
+
+
+def sample(
+    log_weights: Any = None,
+    k: Any = None,
+    *,
+    weights: Any = None,
+    rng: Any = None,
+    axis: int = -1,
+    check: bool = True,
+) -> Array:
+    """Draw k items without replacement from each row, with probabilities by weight (Algorithm 1, eq. 1).
+
+    Parameters
+    ----------
+    log_weights : array_like, shape (..., n)
+        Logarithms of the weights, not necessarily normalised; -inf is a weight of zero, which is never drawn.
+    k : int
+        Number of items, at most the number of positive weights of every row.
+    weights : array_like, shape (..., n)
+        The weights themselves, instead of `log_weights`. No logarithm is taken then.
+    rng : None, int, SeedSequence, Generator or CounterRNG
+        After SPEC 7.
+    axis : int
+        The axis of the items; all others are batch axes.
+    check : bool
+        Whether to look for bad weights (on a GPU this waits for the device).
+
+    Returns
+    -------
+    integer array, shape (..., k)
+        Indices along `axis` in order of selection, on the last axis; the batch axes keep their order.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Bad weights, or k more than the items of positive weight of a row (the rows are listed).
+
+    See Also
+    --------
+    k_hot : the indices as a vector of zeros and ones.
+    relaxed_sample : the continuous relaxation, with gradients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gumbeltopk as gt
+    >>> gt.sample(weights=np.asarray([0.0, 1.0, 0.0, 5.0]), k=2, rng=0).tolist()
+    [3, 1]
+    >>> gt.sample(np.zeros((4096, 100)), 10, rng=0).shape
+    (4096, 10)
+    """
+    given, in_logs = _validation.check_weights_or_log_weights(log_weights, weights)
+    axis = _validation.check_axis(axis, given.ndim, "log_weights" if in_logs else "weights")
+    if k is None:
+        raise TypeError("k is missing: pass the number of items to draw, e.g. sample(weights=w, k=10)")
+    k = _validation.check_k(k, given.shape[axis])
+    xp = api.namespace_of(given)
+    rows = api.move_items_last(given, axis, xp)
+    if check:
+        keys.check_values(rows, in_logs, k, xp)
+    return draw(rows, in_logs, k, rng, xp)
+
+
+def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace) -> Array:
+    """`sample` of checked rows (..., n); the rows may be a broadcast view."""
+    device = api.device_of(rows)
+    first_arrivals = _dispatch.core("first_arrivals", xp)
+    if k == 0 or 0 in rows.shape:
+        return xp.zeros((*rows.shape[:-1], k), dtype=api.index_dtype(xp, device), device=device)
+    if (
+        not api.is_numpy_namespace(xp)
+        or math.prod(rows.shape) <= BLOCK_ITEMS
+        or isinstance(rng, _random.CounterRNG)
+    ):
+        exponentials = _random.standard_exponential(rng, tuple(rows.shape), xp, device)
+        return first_arrivals(arrival_order(rows, in_logs, exponentials, xp), k, xp)
+    return _draw_in_blocks(rows, in_logs, k, _random.numpy_generator(rng), xp)
+
+
+def arrival_order(rows: Array, in_logs: bool, exponentials: Array, xp: Namespace) -> Array:
+    """Numbers in the order of the arrival times: T itself where that is safe, else log T."""
+    if in_logs or not api.is_numpy_namespace(xp):
+        return keys.log_times(
+            rows, in_logs, exponentials, xp
+        )  # a look at the range would wait for the device
+    # Scaling a row by a power of two does not change the order, nor one bit of the result: it keeps E / w in range.
+    wide = xp.astype(rows, exponentials.dtype, copy=False)
+    largest = xp.max(wide, axis=-1, keepdims=True)
+    positive = wide > 0
+    smallest = xp.min(xp.where(positive, wide, largest), axis=-1, keepdims=True)
+    if bool(xp.any(largest > WIDEST_RANGE * smallest)) or bool(xp.any(smallest < 1 / WIDEST_RANGE)):
+        return keys.log_times(rows, False, exponentials, xp)
+    return xp.where(positive, exponentials / xp.where(positive, wide, 1.0), math.inf)
+
+
+def _draw_in_blocks(rows: Any, in_logs: bool, k: int, rng: np.random.Generator, xp: Namespace) -> Any:
+    # The draws are made in C order, so the result is that of one pass over the whole array.
+    first_arrivals = _dispatch.core("first_arrivals", xp)
+    batch, n = rows.shape[:-1], rows.shape[-1]
+    indices = np.empty((math.prod(batch), k), dtype=np.int64)
+    rows_in_block = max(1, BLOCK_ITEMS // n)
+    flat_rows = _flat_row_getter(rows)
+    for first in range(0, len(indices), rows_in_block):
+        block = flat_rows(first, min(first + rows_in_block, len(indices)))
+        exponentials = _random.standard_exponential(rng, block.shape, xp, "cpu")
+        indices[first : first + len(block)] = first_arrivals(
+            arrival_order(block, in_logs, exponentials, xp), k, xp
+        )
+    return indices.reshape(*batch, k)
+
+
+def _flat_row_getter(rows: Any) -> Any:
+    """A function (first, last) -> rows first .. last - 1 in C order, without copying a broadcast array whole."""
+    batch = rows.shape[:-1]
+    if len(batch) == 1:
+        return lambda first, last: rows[first:last]
+    if len(batch) == 0:
+        return lambda first, last: rows[None]
+    if rows.flags.c_contiguous:
+        flat = rows.reshape(-1, rows.shape[-1])
+        return lambda first, last: flat[first:last]
+    return lambda first, last: rows[np.unravel_index(np.arange(first, last), batch)]
+
+
+def k_hot(indices: Any, n: Any, *, dtype: Any = None) -> Array:
+    """The indices of subsets as vectors with k ones.
+
+    Parameters
+    ----------
+    indices : integer array_like, shape (..., k)
+        Distinct items of each row.
+    n : int
+        Number of items.
+    dtype : dtype, optional
+        Of the result, in the array's own library. Default: its default floating dtype.
+
+    Returns
+    -------
+    array, shape (..., n)
+
+    Raises
+    ------
+    ValueError, TypeError
+        An index outside 0 .. n - 1, or twice in a row.
+
+    Examples
+    --------
+    >>> import gumbeltopk as gt
+    >>> gt.k_hot([[3, 1], [0, 2]], 4).tolist()
+    [[0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0, 0.0]]
+    """
+    n = _validation.as_integer(n, "n")
+    if n < 0:
+        raise ValueError(f"n = {n} is negative; pass the number of items")
+    indices = _validation.check_indices(indices, n)
+    _validation.check_distinct(indices)
+    xp = api.namespace_of(indices)
+    device = api.device_of(indices)
+    selected = selection_mask(indices, n, xp)
+    return xp.astype(selected, api.default_float(xp, device) if dtype is None else dtype)
+
+
+def selection_mask(indices: Array, n: int, xp: Namespace) -> Array:
+    """(..., n) truth values: is the item among the indices of its row?"""
+    device = api.device_of(indices)
+    rows = api.flatten_batch(indices, xp)
+    nothing = xp.zeros((rows.shape[0], n), dtype=xp.bool, device=device)
+    everything = xp.ones(rows.shape, dtype=xp.bool, device=device)
+    mask = _dispatch.core("put_along_rows", xp)(nothing, rows, everything, xp)
+    return xp.reshape(mask, (*indices.shape[:-1], n))
