@@ -69,9 +69,7 @@ def host(array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array.get())
     if array_api_compat.is_torch_array(array):
         return np.asarray(array.detach().cpu())
-    return np.asarray(
-        array_api_compat.to_device(array, "cpu") if hasattr(array, "cpu") else _from_strict(array)
-    )
+    return np.asarray(array_api_compat.to_device(array, "cpu") if hasattr(array, "cpu") else _from_strict(array))
 
 
 def _from_strict(array: Array) -> Array:

@@ -68,9 +68,7 @@ class CounterRNG:
         return -np.log1p(-np.minimum(uniform, LARGEST_UNIFORM))
 
 
-def standard_exponential(
-    rng: Any, shape: tuple[int, ...], xp: Namespace, device: Device, *, start: int = 0
-) -> Array:
+def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device: Device, *, start: int = 0) -> Array:
     """Positive unit exponentials of the given shape, in float64 where the device has it.
 
     `rng` is None, an int, a SeedSequence, a BitGenerator, a Generator (NumPy's with any backend: host draws and an

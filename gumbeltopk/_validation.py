@@ -20,15 +20,13 @@ from gumbeltopk._array_api import Array, Namespace
 ROWS_IN_A_MESSAGE = 8
 
 
-# --- arrays ---------------------------------------------------------------------------------------------------------
+# --- arrays ---------------------------------------------------------------------------------------
 
 
 def as_array(array: Any, name: str) -> Array:
     """An array of one of the supported namespaces; lists and scalars become NumPy arrays."""
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name} is a masked array; fill the masked entries first (weight 0, log-weight -inf)"
-        )
+        raise TypeError(f"{name} is a masked array; fill the masked entries first (weight 0, log-weight -inf)")
     if isinstance(array, np.matrix):
         raise TypeError(f"{name} is a numpy.matrix, which is always 2-D; pass numpy.asarray({name})")
     if isinstance(array, np.ndarray):
@@ -82,9 +80,7 @@ def adopt(array: Any, name: str, like: Array, like_name: str) -> Array:
     if not api.is_array(array) or isinstance(array, np.generic):
         xp = api.namespace_of(like)
         numbers = as_real_array(array, name)
-        return xp.asarray(
-            numbers.tolist(), dtype=api.work_float(xp, api.device_of(like)), device=api.device_of(like)
-        )
+        return xp.asarray(numbers.tolist(), dtype=api.work_float(xp, api.device_of(like)), device=api.device_of(like))
     array = as_real_array(array, name)
     check_same_home(like, like_name, array, name)
     return array
@@ -94,10 +90,10 @@ def check_axis(axis: Any, ndim: int, name: str) -> int:
     """`axis` as a number from 0 to ndim - 1."""
     if ndim == 0:
         raise ValueError(f"{name} is 0-dimensional; it needs an axis of items, e.g. shape (n,)")
-    axis = as_integer(axis, "axis")
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"axis = {axis} is out of range for {name} of {ndim} dimensions")
-    return axis % ndim
+    number = as_integer(axis, "axis")
+    if not -ndim <= number < ndim:
+        raise ValueError(f"axis = {number} is out of range for {name} of {ndim} dimensions")
+    return number % ndim
 
 
 def as_integer(value: Any, name: str) -> int:
@@ -105,31 +101,29 @@ def as_integer(value: Any, name: str) -> int:
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} = {value!r} is a truth value; pass an integer")
     try:
-        return operator.index(value)
+        return int(operator.index(value))
     except TypeError:
         raise TypeError(f"{name} = {value!r} must be an integer, not {type(value).__name__}") from None
 
 
-# --- k and temperature ----------------------------------------------------------------------------------------------
+# --- k and temperature ----------------------------------------------------------------------------
 
 
 def check_k(k: Any, n: int) -> int:
     """The number of items to select, from 0 to n."""
-    k = as_integer(k, "k")
-    if k < 0:
-        raise ValueError(f"k = {k} is negative; pass a number from 0 to n = {n}")
-    if k > n:
-        raise ValueError(f"k = {k} is more than the n = {n} items; without replacement k is at most n")
-    return k
+    number = as_integer(k, "k")
+    if number < 0:
+        raise ValueError(f"k = {number} is negative; pass a number from 0 to n = {n}")
+    if number > n:
+        raise ValueError(f"k = {number} is more than the n = {n} items; without replacement k is at most n")
+    return number
 
 
 def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], check: bool) -> Array:
     """The temperature as a floating array whose shape broadcasts to the batch shape, and no further."""
     temperature = adopt(temperature, "temperature", keys, "keys")
     shape = tuple(temperature.shape)
-    fits = len(shape) <= len(batch) and all(
-        t in (1, b) for t, b in zip(reversed(shape), reversed(batch), strict=False)
-    )
+    fits = len(shape) <= len(batch) and all(t in (1, b) for t, b in zip(reversed(shape), reversed(batch), strict=False))
     if not fits:
         raise ValueError(
             f"temperature has shape {shape}, which does not broadcast to the batch shape {batch}; "
@@ -146,7 +140,7 @@ def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], che
     return temperature
 
 
-# --- weights --------------------------------------------------------------------------------------------------------
+# --- weights --------------------------------------------------------------------------------------
 
 
 def check_weights_or_log_weights(log_weights: Any, weights: Any) -> tuple[Array, bool]:
@@ -271,7 +265,7 @@ def first_bad(array: Array, good: Array) -> tuple[str, Any]:
     return index, host_item(array, position)
 
 
-# --- derivatives ----------------------------------------------------------------------------------------------------
+# --- derivatives ----------------------------------------------------------------------------------
 
 
 def check_residuals(residuals: Any, name: str) -> None:
@@ -292,9 +286,7 @@ def differentiable_names(
     names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     for requested in names:
         if requested not in allowed:
-            raise ValueError(
-                f"{name}: wrt names {requested!r}, which has no derivative; choose from {list(allowed)}"
-            )
+            raise ValueError(f"{name}: wrt names {requested!r}, which has no derivative; choose from {list(allowed)}")
     if not names or len(set(names)) != len(names):
         raise ValueError(f"{name}: wrt = {names} must name at least one argument, and none twice")
     return names
@@ -306,7 +298,5 @@ def check_tangent(tangent: Any, label: str, residuals: Any, argument: str) -> Ar
     tangent = adopt(tangent, label, residuals.arrays[0], "the residuals")
     if tuple(tangent.shape) != shape:
         what = "the value" if argument == "result" else argument
-        raise ValueError(
-            f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}"
-        )
+        raise ValueError(f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}")
     return tangent

@@ -91,9 +91,7 @@ def log_arrival_times(
     xp = api.namespace_of(given)
     if check:
         check_values(given, in_logs, 0, xp)
-    exponentials = _random.standard_exponential(
-        rng, tuple(given.shape), xp, api.device_of(given), start=start
-    )
+    exponentials = _random.standard_exponential(rng, tuple(given.shape), xp, api.device_of(given), start=start)
     return xp.astype(log_times(given, in_logs, exponentials, xp), given.dtype, copy=False)
 
 

@@ -117,9 +117,7 @@ class Operator(Generic[Parameters]):
 
     # The three rules are attached where they are derived, next to the function that they belong to.
 
-    def fwd_rule(
-        self, rule: Callable[..., tuple[Array, Residuals]]
-    ) -> Callable[..., tuple[Array, Residuals]]:
+    def fwd_rule(self, rule: Callable[..., tuple[Array, Residuals]]) -> Callable[..., tuple[Array, Residuals]]:
         """Attach the forward pass with residuals (a decorator)."""
         self._fwd = rule
         return rule

@@ -91,11 +91,7 @@ def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace) -> Array:
     first_arrivals = _dispatch.core("first_arrivals", xp)
     if k == 0 or 0 in rows.shape:
         return xp.zeros((*rows.shape[:-1], k), dtype=api.index_dtype(xp, device), device=device)
-    if (
-        not api.is_numpy_namespace(xp)
-        or math.prod(rows.shape) <= BLOCK_ITEMS
-        or isinstance(rng, _random.CounterRNG)
-    ):
+    if not api.is_numpy_namespace(xp) or math.prod(rows.shape) <= BLOCK_ITEMS or isinstance(rng, _random.CounterRNG):
         exponentials = _random.standard_exponential(rng, tuple(rows.shape), xp, device)
         return first_arrivals(arrival_order(rows, in_logs, exponentials, xp), k, xp)
     return _draw_in_blocks(rows, in_logs, k, _random.numpy_generator(rng), xp)
@@ -104,9 +100,7 @@ def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace) -> Array:
 def arrival_order(rows: Array, in_logs: bool, exponentials: Array, xp: Namespace) -> Array:
     """Numbers in the order of the arrival times: T itself where that is safe, else log T."""
     if in_logs or not api.is_numpy_namespace(xp):
-        return keys.log_times(
-            rows, in_logs, exponentials, xp
-        )  # a look at the range would wait for the device
+        return keys.log_times(rows, in_logs, exponentials, xp)  # a look at the range would wait for the device
     # Scaling a row by a power of two does not change the order, nor one bit of the result: it keeps E / w in range.
     wide = xp.astype(rows, exponentials.dtype, copy=False)
     largest = xp.max(wide, axis=-1, keepdims=True)
@@ -127,9 +121,7 @@ def _draw_in_blocks(rows: Any, in_logs: bool, k: int, rng: np.random.Generator, 
     for first in range(0, len(indices), rows_in_block):
         block = flat_rows(first, min(first + rows_in_block, len(indices)))
         exponentials = _random.standard_exponential(rng, block.shape, xp, "cpu")
-        indices[first : first + len(block)] = first_arrivals(
-            arrival_order(block, in_logs, exponentials, xp), k, xp
-        )
+        indices[first : first + len(block)] = first_arrivals(arrival_order(block, in_logs, exponentials, xp), k, xp)
     return indices.reshape(*batch, k)
 
 

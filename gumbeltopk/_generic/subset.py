@@ -46,9 +46,7 @@ def _integrate(selected: Array, complement: Array, with_score: bool, xp: Namespa
     impossible = xp.any(selected == -math.inf, axis=-1)
     certain = complement[:, 0] == -math.inf
     shares = selected - xp.where(complement > -math.inf, complement, 0.0)
-    shares = xp.where(
-        selected > -math.inf, shares, LIGHTEST
-    )  # the score of p = 0 is the limit of a weight towards 0
+    shares = xp.where(selected > -math.inf, shares, LIGHTEST)  # the score of p = 0 is the limit of a weight towards 0
     left, right = _bracket(shares, with_score, xp)
     # The number of nodes is the widest row's; it is rounded up so that a row's result hardly depends on its neighbours.
     nodes = 2 + math.ceil(float(xp.max(right - left)) / SPACING)
@@ -97,9 +95,7 @@ def _phi(s: Array, shares: Array, xp: Namespace) -> Array:
 def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array]:
     """Where the integrand has fallen by FALL nats on both sides of its mode (rows, 1)."""
     k = shares.shape[-1]
-    last_mode = xp.full_like(
-        shares[:, :1], math.log1p(k)
-    )  # the mode is where e^s = 1 + sum g, which is in [1, 1 + k]
+    last_mode = xp.full_like(shares[:, :1], math.log1p(k))  # the mode is where e^s = 1 + sum g, which is in [1, 1 + k]
     mode = _bisect(lambda s: _phi_slope(s, shares, xp) > 0, xp.zeros_like(last_mode), last_mode, xp)
     floor = _phi(mode, shares, xp) - FALL
     # Left of 0 the slope is at least 1 - e^s; right of the mode phi falls faster than (1 + k)(e^u - 1 - u).

@@ -51,7 +51,7 @@ def checkpoint_interval(k: int) -> int:
     return max(1, math.isqrt(k))
 
 
-# --- the forward pass -----------------------------------------------------------------------------------------------
+# --- the forward pass -----------------------------------------------------------------------------
 
 
 def forward(
@@ -68,9 +68,7 @@ def forward(
     if bool(xp.any(in_logs)):
         rows = xp.nonzero(in_logs[:, 0])[0]
         log_p = log_softmax(xp.take(shifted, rows, axis=0), xp)
-        some_power = (
-            power if isinstance(power, float) or power.shape[0] == 1 else xp.take(power, rows, axis=0)
-        )
+        some_power = power if isinstance(power, float) or power.shape[0] == 1 else xp.take(power, rows, axis=0)
         a_log, kept_log, _ = _run(log_p, some_power, k, every, xp, _next_log, xp.exp)
         a = _replace_rows(a, a_log, in_logs, 0, xp)
         if kept is not None and kept_log is not None:
@@ -156,9 +154,7 @@ def exponents(keys: Array, temperature: Array, xp: Namespace) -> tuple[Array, Ar
     quotient_high, quotient_low = _split(quotient)
     temperature_high, temperature_low = _split(temperature)
     product_error = (
-        (quotient_high * temperature_high - product)
-        + quotient_high * temperature_low
-        + quotient_low * temperature_high
+        (quotient_high * temperature_high - product) + quotient_high * temperature_low + quotient_low * temperature_high
     ) + quotient_low * temperature_low
     correction = ((gap - product) - product_error + gap_error) / temperature
     trusted = (quotient > -2 * DEEPEST_GAP) & xp.isfinite(correction)
@@ -215,7 +211,7 @@ def _device(array: Array) -> Any:
     return array.device
 
 
-# --- steps, for the derivatives -------------------------------------------------------------------------------------
+# --- steps, for the derivatives -------------------------------------------------------------------
 
 
 def _step_from_direct(p: Array, xp: Namespace) -> Step:
@@ -298,7 +294,7 @@ def centred_exponents(trajectory: Trajectory, xp: Namespace) -> Array:
     return xp.where(xp.isfinite(trajectory.keys), trajectory.keys - top, 0.0)
 
 
-# --- the Jacobian-vector product ------------------------------------------------------------------------------------
+# --- the Jacobian-vector product ------------------------------------------------------------------
 
 
 def jvp(
@@ -323,7 +319,7 @@ def jvp(
         dbeta = -beta * beta * dtemperature
         dl = beta * xp.where(xp.isfinite(rows.keys), dkeys, 0.0) + dbeta * centred_exponents(rows, xp)
         own_power = power if isinstance(power, float) else beta
-        tangents = []
+        tangents: list[Array] = []
         for j, step in _steps(domain, rows.checkpoints, own_power, k, every, xp, reverse=False):
             d = dl - xp.sum(xp.where(step.pivot, dl, 0.0), axis=-1, keepdims=True)
             dp = step.p * (d - xp.sum(step.p * d, axis=-1, keepdims=True))
@@ -337,7 +333,7 @@ def jvp(
     return _by_domain(trajectory, (key_tangent, temperature_tangent), xp, compute)[0]
 
 
-# --- the vector-Jacobian product ------------------------------------------------------------------------------------
+# --- the vector-Jacobian product ------------------------------------------------------------------
 
 
 def vjp(

@@ -23,9 +23,7 @@ class WithoutReplacement:
         if given.ndim == 0:
             raise ValueError(f"{name} is 0-dimensional; its last axis holds the n items")
         if k is None:
-            raise TypeError(
-                f"k is missing: pass the number of items, e.g. {type(self).__name__}(weights=w, k=10)"
-            )
+            raise TypeError(f"k is missing: pass the number of items, e.g. {type(self).__name__}(weights=w, k=10)")
         self._k = _validation.check_k(k, given.shape[-1])
         xp = api.namespace_of(given)
         keys.check_values(given, self._in_logs, self._k, xp)

@@ -49,9 +49,7 @@ def prepare(log_weights: Any, indices: Any, check: bool) -> Rows:
     selected = xp.take_along_axis(wide, flat, axis=-1)
     with api.quiet():
         complement = _log_total(xp.where(outside, wide, -math.inf), xp)
-    return Rows(
-        xp, log_weights.dtype, tuple(log_weights.shape), batch, wide, flat, outside, selected, complement
-    )
+    return Rows(xp, log_weights.dtype, tuple(log_weights.shape), batch, wide, flat, outside, selected, complement)
 
 
 def _common_batch(weights: tuple[int, ...], indices: tuple[int, ...]) -> tuple[int, ...]:

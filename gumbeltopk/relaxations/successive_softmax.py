@@ -199,7 +199,7 @@ def _draw_keys(
     return logs + xp.astype(noise, dtype, copy=False), given.dtype
 
 
-# --- one call: checked input in the form of the cores, and back --------------------------------------------------------
+# --- one call: checked input in the form of the cores, and back -----------------------------------
 
 
 class Settings(NamedTuple):
@@ -241,9 +241,7 @@ def _prepare(
     if check:
         _validation.check_log_values(items_last, name, k, xp)
     batch = tuple(items_last.shape[:-1])
-    checked = _validation.check_temperature(
-        temperature, scores, batch, check or not api.is_array(temperature)
-    )
+    checked = _validation.check_temperature(temperature, scores, batch, check or not api.is_array(temperature))
     work = api.work_float(xp, api.device_of(scores))
     wide = xp.astype(checked, work, copy=False)
     power = 1.0 / float(wide) if checked.ndim == 0 and api.is_numpy_namespace(xp) else None
@@ -315,7 +313,7 @@ def _flatten(array: Array, settings: Settings, dtype: Any, xp: Namespace) -> Arr
     return xp.reshape(stacked, (settings.k, -1, stacked.shape[-1]))
 
 
-# --- the derivatives, of both operators -------------------------------------------------------------------------------
+# --- the derivatives, of both operators -----------------------------------------------------------
 
 
 def _with_residuals(call: _Call, name: str, argument: str) -> tuple[Array, Residuals]:
@@ -386,9 +384,7 @@ def _vjp(residuals: Residuals, cotangent: Array, wrt: tuple[str, ...]) -> dict[s
     every = 1 if settings.steps else checkpoint_interval(settings.k)
     rows = _flatten(cotangent, settings, trajectory.keys.dtype, xp)
     with api.quiet():
-        key_rows, temperature_rows = core(
-            trajectory, _power(residuals), settings.k, every, rows, settings.steps, xp
-        )
+        key_rows, temperature_rows = core(trajectory, _power(residuals), settings.k, every, rows, settings.steps, xp)
     batch = tuple(length for i, length in enumerate(settings.shape) if i != settings.axis)
     by_temperature = api.sum_to_shape(xp.reshape(temperature_rows, batch), temperature_shape, xp)
     return {
