@@ -74,9 +74,7 @@ def successive_softmax(keys: Any, k: int, temperature: float) -> list[list[Any]]
     return steps
 
 
-def successive_softmax_gradient(
-    keys: Any, k: int, temperature: float, cotangent: Any
-) -> tuple[list[Any], Any]:
+def successive_softmax_gradient(keys: Any, k: int, temperature: float, cotangent: Any) -> tuple[list[Any], Any]:
     """Gradient of sum(cotangent * a) by keys and temperature: the chain rule of the textbook, with many digits."""
     t = mpmath.mpf(float(temperature))
     g = [mpmath.mpf(float(c)) for c in cotangent]
