@@ -93,7 +93,7 @@ def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device
 
 def numpy_generator(rng: Any) -> np.random.Generator:
     """A NumPy Generator after SPEC 7; a Generator is returned as it is."""
-    if isinstance(rng, bool) or (isinstance(rng, float)):
+    if isinstance(rng, (bool, float)):
         raise TypeError(f"rng = {rng!r} is not a seed; pass None, an int, a SeedSequence or a Generator")
     if isinstance(rng, np.random.RandomState):
         raise TypeError("rng is a legacy numpy.random.RandomState; pass numpy.random.default_rng(seed)")

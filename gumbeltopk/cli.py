@@ -116,7 +116,7 @@ def positive_number(text: str) -> float:
 def run_reproduce(arguments: argparse.Namespace) -> None:
     """Table on standard output, PNG and JSON in the folder."""
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise Failure('matplotlib is missing; install it with: pip install "gumbeltopk[experiments]"', 1) from None
     from gumbeltopk.experiments import figure1

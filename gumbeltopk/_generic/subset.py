@@ -26,7 +26,7 @@ LARGEST_BLOCK = 1 << 20  # entries of (rows, nodes, k) at a time
 
 
 def logpmf(selected: Array, complement: Array, xp: Namespace) -> Array:
-    """log p(S) of rows, given the log-weights `selected` (rows, k) and the complement's total `complement` (rows, 1)."""
+    """log p(S) of rows, from the log-weights `selected` (rows, k) and the complement's total (rows, 1)."""
     return _integrate(selected, complement, False, xp)[0]
 
 

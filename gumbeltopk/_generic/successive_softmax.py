@@ -6,7 +6,8 @@ With beta = 1/t and l^j = alpha^j / t this is l^{j+1} = l^j + beta log(1 - p^j).
 of keys, in float64 where there is one. Two domains hold the same recursion:
 
 * direct: the state is p itself, p^{j+1} = p (1 - p)^beta / S_j. No logarithm, and full relative precision.
-* log: the state is log p. For rows where an item that is needed later lies so far below the maximum that exp underflows.
+* log: the state is log p. For rows where an item that is needed later lies so far below the maximum that exp
+  underflows.
 
 In both, the *pivot* is the item with p > 1/2, of which a row has at most one. 1 - p would cancel there, so its
 complement is the sum of the other items.

@@ -82,7 +82,7 @@ def count_subsets(scores: Floats, subsets: npt.NDArray[np.int64]) -> npt.NDArray
     n = scores.shape[-1]
     largest = np.argsort(scores, axis=-1)[:, n - K :]
     counts = np.bincount(np.sum(1 << largest, axis=-1), minlength=1 << n)
-    return counts[np.sum(1 << subsets, axis=-1)]
+    return np.asarray(counts[np.sum(1 << subsets, axis=-1)])
 
 
 def total_variation(p: Floats, q: Floats) -> float:
