@@ -1,0 +1,186 @@
+"""Eq. 1 (PlackettLuce), eq. 2 (SubsetDistribution): values, scores, support, and oracles nobody here wrote."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import stats
+
+import gumbeltopk as gt
+from gumbeltopk import _array_api as api
+from tests import _reference
+
+WEIGHTS = {
+    "uniform": np.ones(7),
+    "zipf": 1 / np.arange(1.0, 8.0),
+    "log-normal(3)": np.exp(3 * np.random.default_rng(0).normal(size=7)),
+    "mass on few": np.asarray([1e6, 1e6, 1e-3, 2e-3, 1e-3, 5e-4, 1e-3]),
+    "ratio 1e20": 10.0 ** np.linspace(-10, 10, 7),
+    "two giants of ratio 1e20": np.asarray([1e20, 3e20, 1, 2, 3, 4, 5]),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("k", range(1, 8))
+def test_subset_logpmf_and_score_against_many_digits(name: str, k: int) -> None:
+    """Relative error of p <= 1e-12, and of its gradient normwise, on weight ratios up to 1e20."""
+    weights = WEIGHTS[name]
+    subsets = [list(range(k)), list(range(7 - k, 7)), sorted(np.random.default_rng(k).permutation(7)[:k].tolist())]
+    value, residuals = gt.subset_logpmf.fwd(np.log(weights), subsets)
+    scores = residuals.arrays[0]
+    exact_weights = np.exp([mpmath.mpf(float(l)) for l in np.log(weights)])  # those that the operator was given
+    for row, subset in enumerate(subsets):
+        with mpmath.workdps(180):
+            weights_given = [mpmath.exp(mpmath.mpf(float(l))) for l in np.log(weights)]
+            p = _subset_probability(weights_given, subset)
+            score = _score(weights_given, subset)
+        assert exact_weights.shape == weights.shape
+        assert abs(float(mpmath.exp(mpmath.mpf(float(value[row]))) / p - 1)) <= 1e-12
+        if k == 7:
+            np.testing.assert_array_equal(scores[row], 0.0)
+        else:
+            assert np.linalg.norm(scores[row] - score) <= 1e-12 * np.linalg.norm(score)
+            assert abs(scores[row].sum()) <= 1e-13 * np.abs(scores[row]).sum()
+
+
+def _subset_probability(weights: list, subset: list[int]):
+    """Eq. 2 by the subset recursion, all terms positive."""
+    members = [weights[i] for i in subset]
+    others = mpmath.fsum(w for i, w in enumerate(weights) if i not in subset)
+    table = {frozenset(): mpmath.mpf(1)}
+    for size in range(len(members)):
+        for chosen in itertools.combinations(range(len(members)), size):
+            done = frozenset(chosen)
+            left = others + mpmath.fsum(w for i, w in enumerate(members) if i not in done)
+            for i, w in enumerate(members):
+                if i not in done:
+                    table[done | {i}] = table.get(done | {i}, mpmath.mpf(0)) + table[done] * w / left
+    return table[frozenset(range(len(members)))]
+
+
+def _score(weights: list, subset: list[int]) -> np.ndarray:
+    """d log p / d log w by central differences with sixty digits of headroom."""
+    step = mpmath.mpf(10) ** -60
+    score = []
+    for i in range(len(weights)):
+        up, down = list(weights), list(weights)
+        up[i] *= mpmath.exp(step)
+        down[i] *= mpmath.exp(-step)
+        difference = mpmath.log(_subset_probability(up, subset)) - mpmath.log(_subset_probability(down, subset))
+        score.append(float(difference / (2 * step)))
+    return np.asarray(score)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("k", [1, 2, 4, 7])
+def test_ordered_logpmf_against_exact_rationals(name: str, k: int) -> None:
+    weights = WEIGHTS[name]
+    for order in (list(range(k)), list(range(7))[::-1][:k]):
+        expected = _reference.ordered_probability(weights, order)
+        log_p = float(gt.ordered_logpmf(np.log(weights), order))
+        with mpmath.workdps(40):
+            exact = float(mpmath.log(mpmath.mpf(expected.numerator) / expected.denominator))
+        assert abs(log_p - exact) <= 1e-13 * max(1.0, abs(exact))
+
+
+def test_reference_values(to_xp, assert_close) -> None:
+    """w = (.1, .2, .3, .4), k = 2."""
+    subsets = gt.SubsetDistribution(weights=to_xp([0.1, 0.2, 0.3, 0.4]), k=2)
+    support = subsets.enumerate_support()
+    assert api.host(support).tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    expected = [0.0472222, 0.0761905, 0.1111111, 0.1607143, 0.2333333, 0.3714286]
+    assert_close(subsets.pmf(support), expected, rtol=0, atol=5e-8)
+    inclusion = api.host(subsets.pmf(support)) @ gt.k_hot(api.host(support), 4)
+    np.testing.assert_allclose(inclusion, [0.2345238, 0.4412698, 0.6083333, 0.7158730], atol=5e-8)
+    entropy = -np.sum(api.host(subsets.pmf(support)) * api.host(subsets.logpmf(support)))
+    assert abs(entropy - 1.5856897006) < 1e-10
+
+
+def test_pmf_sums_to_1_and_the_orders_sum_to_the_subset(to_xp) -> None:
+    weights = np.exp(2 * np.random.default_rng(1).normal(size=6))
+    for k in range(7):
+        subsets = gt.SubsetDistribution(weights=to_xp(weights), k=k)
+        ranking = gt.PlackettLuce(weights=to_xp(weights), k=k)
+        support, orders = subsets.enumerate_support(), ranking.enumerate_support()
+        assert support.shape == (math.comb(6, k), k)
+        assert orders.shape == (math.perm(6, k), k)
+        p, q = api.host(subsets.pmf(support)), api.host(ranking.pmf(orders))
+        np.testing.assert_allclose([p.sum(), q.sum()], 1.0, rtol=1e-12)
+        place = {tuple(row): i for i, row in enumerate(api.host(support).tolist())}
+        summed = np.zeros(len(place))
+        for order, probability in zip(api.host(orders).tolist(), np.atleast_1d(q), strict=True):
+            summed[place[tuple(sorted(order))]] += probability
+        np.testing.assert_allclose(p, summed, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("odds", "k"), [(0.2, 10), (3.0, 30), (50.0, 17)])
+def test_two_classes_are_wallenius(odds: float, k: int) -> None:
+    """n = 60 with two weight classes: the count of the first class is scipy's noncentral hypergeometric."""
+    n, first = 60, 25
+    log_weights = np.where(np.arange(n) < first, np.log(odds), 0.0)
+    for count in range(max(0, k - (n - first)), min(k, first) + 1):
+        subset = [*range(count), *range(first, first + k - count)]
+        log_p = float(gt.SubsetDistribution(log_weights, k).logpmf(subset))
+        ways = math.comb(first, count) * math.comb(n - first, k - count)
+        expected = stats.nchypergeom_wallenius.pmf(count, n, first, k, odds)
+        if expected > 1e-12:  # scipy's own accuracy is absolute
+            assert abs(math.exp(log_p) * ways / expected - 1) < 1e-9
+
+
+@pytest.mark.parametrize("op", [gt.ordered_logpmf, gt.subset_logpmf], ids=lambda op: op.name)
+@pytest.mark.parametrize(("weights_shape", "indices_shape"), [((6,), ()), ((4, 6), (4,)), ((6,), (3, 2)), ((2, 1, 6), (3,))])
+def test_derivatives_with_broadcast_batches(op, weights_shape, indices_shape) -> None:
+    rng = np.random.default_rng(2)
+    log_weights = rng.normal(size=weights_shape)
+    indices = rng.permuted(np.broadcast_to(np.arange(6), (*indices_shape, 6)), axis=-1)[..., :3]
+    gt.testing.check_operator(op, log_weights, indices)
+
+
+@pytest.mark.parametrize("op", [gt.ordered_logpmf, gt.subset_logpmf], ids=lambda op: op.name)
+def test_every_library_agrees_with_numpy(op, to_xp, assert_close) -> None:
+    args, _ = op.example(np.random.default_rng(3))
+    expected, residuals = op.fwd(*args)
+    value, own = op.fwd(*(to_xp(a) for a in args))
+    assert_close(value, expected, rtol=1e-12)
+    cotangent = np.asarray([1.0, -2.0, 0.5, 3.0])
+    assert_close(op.vjp(own, to_xp(cotangent)), op.vjp(residuals, cotangent), rtol=1e-11, atol=1e-14)
+    assert_close(op.jvp(own, to_xp(args[0])), op.jvp(residuals, args[0]), rtol=1e-11, atol=1e-14)
+    single = tuple(to_xp(a, "float32" if a.dtype.kind == "f" else None) for a in args)
+    assert_close(op(*single), expected, rtol=2e-6, dtype="float32")
+
+
+@pytest.mark.parametrize("op", [gt.ordered_logpmf, gt.subset_logpmf], ids=lambda op: op.name)
+def test_zero_weights(op) -> None:
+    log_weights = np.asarray([0.0, -np.inf, 0.5, 1.0])
+    value, residuals = op.fwd(log_weights, [[0, 2], [0, 1]])
+    assert value[1] == -np.inf
+    without = op(log_weights[[0, 2, 3]], [0, 1])
+    assert abs(value[0] - without) < 1e-14
+    assert np.all(np.isfinite(residuals.arrays[0]))
+    light = op.fwd(np.asarray([0.0, -300.0, 0.5, 1.0]), [0, 1])[1].arrays[0]
+    np.testing.assert_allclose(residuals.arrays[0][1], light, rtol=1e-12, atol=1e-100)
+
+
+def test_scale_does_not_matter() -> None:
+    log_weights = np.random.default_rng(4).normal(size=5)
+    for op in (gt.ordered_logpmf, gt.subset_logpmf):
+        expected = op(log_weights, [0, 3])
+        np.testing.assert_allclose(op(log_weights + 600.0, [0, 3]), expected, rtol=1e-12)
+        np.testing.assert_allclose(op(log_weights - 1e6, [0, 3]), expected, rtol=1e-9)
+
+
+def test_order_matters_for_one_and_not_for_the_other() -> None:
+    log_weights = np.log([0.1, 0.2, 0.3, 0.4])
+    assert gt.ordered_logpmf(log_weights, [3, 0]) != gt.ordered_logpmf(log_weights, [0, 3])
+    assert gt.subset_logpmf(log_weights, [3, 0]) == pytest.approx(gt.subset_logpmf(log_weights, [0, 3]), rel=1e-14)
+
+
+def test_large_k_in_one_row() -> None:
+    """No k! terms: k = 500 of 1000 equal weights is 1 over the number of subsets."""
+    log_p = gt.subset_logpmf(np.zeros(1000), np.arange(500))
+    expected = -(math.lgamma(1001) - 2 * math.lgamma(501))
+    assert abs(log_p - expected) < 1e-10 * abs(expected)
