@@ -51,17 +51,10 @@ def _integrate(selected: Array, complement: Array, with_score: bool, xp: Namespa
     # The number of nodes is the widest row's; it is rounded up so that a row's result hardly depends on its neighbours.
     nodes = 2 + math.ceil(float(xp.max(right - left)) / SPACING)
     in_block = max(1, LARGEST_BLOCK // (nodes * k))
-    parts = [
-        _trapezoid(
-            shares[i : i + in_block, :],
-            left[i : i + in_block, :],
-            right[i : i + in_block, :],
-            nodes,
-            with_score,
-            xp,
-        )
-        for i in range(0, rows, in_block)
-    ]
+    parts = []
+    for first in range(0, rows, in_block):
+        block = slice(first, min(first + in_block, rows))
+        parts.append(_trapezoid(shares[block, :], left[block, :], right[block, :], nodes, with_score, xp))
     log_p = xp.concat([part[0] for part in parts], axis=0)
     gradient = xp.concat([part[1] for part in parts], axis=0)
     log_p = xp.where(impossible, -math.inf, xp.where(certain, 0.0, log_p))
