@@ -1,7 +1,7 @@
 """Calibrated tests of samples against exact distributions.
 
-`assert_distribution` is Pearson's chi-square on cells of known probability. Its false-alarm rate is ALPHA = 1e-6 for each
-call (with a fixed seed: once, when the seed is chosen). Its power is a matter of design: for m cells and N draws a
+`assert_distribution` is Pearson's chi-square on cells of known probability. Its false-alarm rate is ALPHA = 1e-6 for
+each call (with a fixed seed: once, when the seed is chosen). Its power is a matter of design: for m cells and N draws a
 relative error of the cell probabilities with mean square e^2 (weighted by probability) has noncentrality N e^2.
 `smallest_error_found` gives the e that is found with power 1 - 1e-6; the tests state it.
 """

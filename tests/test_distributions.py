@@ -34,7 +34,7 @@ def test_subset_logpmf_and_score_against_many_digits(name: str, k: int) -> None:
     scores = residuals.arrays[0]
     for row, subset in enumerate(subsets):
         with mpmath.workdps(180):
-            weights_given = [mpmath.exp(mpmath.mpf(float(l))) for l in np.log(weights)]
+            weights_given = [mpmath.exp(mpmath.mpf(float(log_w))) for log_w in np.log(weights)]
             p = _subset_probability(weights_given, subset)
             score = _score(weights_given, subset)
         assert abs(float(mpmath.exp(mpmath.mpf(float(value[row]))) / p - 1)) <= 1e-12
@@ -130,7 +130,9 @@ def test_two_classes_are_wallenius(odds: float, k: int) -> None:
 
 
 @pytest.mark.parametrize("op", [gt.ordered_logpmf, gt.subset_logpmf], ids=lambda op: op.name)
-@pytest.mark.parametrize(("weights_shape", "indices_shape"), [((6,), ()), ((4, 6), (4,)), ((6,), (3, 2)), ((2, 1, 6), (3,))])
+@pytest.mark.parametrize(
+    ("weights_shape", "indices_shape"), [((6,), ()), ((4, 6), (4,)), ((6,), (3, 2)), ((2, 1, 6), (3,))]
+)
 def test_derivatives_with_broadcast_batches(op, weights_shape, indices_shape) -> None:
     rng = np.random.default_rng(2)
     log_weights = rng.normal(size=weights_shape)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from gumbeltopk._array_api import Array, Namespace
 
 SPACING = 0.24  # aliasing error exp(-pi^2 / SPACING) = 1e-18 for the slowest decay
+NODES_ON_THE_PEAK = 96  # at least: for large k the integrand is a narrow bell of width 1 / sqrt(k)
 FALL = 42.0  # nats below the maximum at which the integrand is cut
 BISECTIONS = 30
 LARGEST_LOG_Y = 7.0  # exp(-exp(7)) is 0
@@ -47,9 +48,8 @@ def _integrate(selected: Array, complement: Array, with_score: bool, xp: Namespa
     certain = complement[:, 0] == -math.inf
     shares = selected - xp.where(complement > -math.inf, complement, 0.0)
     shares = xp.where(selected > -math.inf, shares, LIGHTEST)  # the score of p = 0 is the limit of a weight towards 0
-    left, right = _bracket(shares, with_score, xp)
-    # The number of nodes is the widest row's; it is rounded up so that a row's result hardly depends on its neighbours.
-    nodes = 2 + math.ceil(float(xp.max(right - left)) / SPACING)
+    left, right, spacing = _bracket(shares, with_score, xp)
+    nodes = 1 + math.ceil(float(xp.max((right - left) / spacing)))
     in_block = max(1, LARGEST_BLOCK // (nodes * k))
     parts = []
     for first in range(0, rows, in_block):
@@ -85,8 +85,8 @@ def _phi(s: Array, shares: Array, xp: Namespace) -> Array:
     return s - xp.exp(s) + xp.sum(log_one_minus_exp(s + shares, xp), axis=-1, keepdims=True)
 
 
-def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array]:
-    """Where the integrand has fallen by FALL nats on both sides of its mode (rows, 1)."""
+def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array, Array]:
+    """Where the integrand has fallen by FALL nats on both sides of its mode, and the spacing of nodes (rows, 1)."""
     k = shares.shape[-1]
     last_mode = xp.full_like(shares[:, :1], math.log1p(k))  # the mode is where e^s = 1 + sum g, which is in [1, 1 + k]
     mode = _bisect(lambda s: _phi_slope(s, shares, xp) > 0, xp.zeros_like(last_mode), last_mode, xp)
@@ -94,11 +94,12 @@ def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Arr
     # Left of 0 the slope is at least 1 - e^s; right of the mode phi falls faster than (1 + k)(e^u - 1 - u).
     left = _bisect(lambda s: _phi(s, shares, xp) < floor, xp.full_like(mode, -FALL - 2.0), mode, xp)
     right = _bisect(lambda s: _phi(s, shares, xp) > floor, mode, last_mode + 5.0, xp)
+    spacing = xp.clip((right - left) / (NODES_ON_THE_PEAK - 1), max=SPACING)
     if with_score:
         # E[g(y_i)] of the heaviest item lives where y_i is of order one or less; left of it the slope is k + 1.
         heaviest = xp.max(shares, axis=-1, keepdims=True)
         left = xp.minimum(left, xp.clip(-heaviest - FALL / (k + 1) - 1.0, min=FARTHEST_LEFT))
-    return left, right
+    return left, right, spacing
 
 
 def _bisect(is_left: Callable[[Array], Array], low: Array, high: Array, xp: Namespace) -> Array:
