@@ -32,8 +32,8 @@ def subset_probability(weights: Any, subset: Any) -> Fraction:
 
 def subset_probability_by_dynamic_programming(weights: Any, subset: Any) -> Any:
     """Eq. 2 in mpmath: p(A + i) += p(A) w_i / (W - w(A)) over the subsets A of S; all terms are positive."""
-    members = [mpmath.mpf(float(weights[i])) for i in subset]
-    total = mpmath.fsum(mpmath.mpf(float(w)) for w in weights)
+    members = [mpmath.mpf(weights[i]) for i in subset]
+    total = mpmath.fsum(mpmath.mpf(w) for w in weights)
     table = {0: mpmath.mpf(1)}
     for mask in range(1 << len(members)):
         left = total - mpmath.fsum(w for i, w in enumerate(members) if mask >> i & 1)
@@ -51,7 +51,7 @@ def gradient_by_log_weights(log_p: Any, weights: Any, digits: int = 60) -> np.nd
         for i in range(len(weights)):
             values = []
             for sign in (1, -1):
-                moved = [mpmath.mpf(float(w)) for w in weights]
+                moved = [mpmath.mpf(w) for w in weights]
                 moved[i] *= mpmath.exp(sign * step)
                 values.append(log_p(moved))
             gradient.append(float((values[0] - values[1]) / (2 * step)))
