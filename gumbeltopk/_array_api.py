@@ -62,21 +62,22 @@ def is_floating(array: Array, xp: Namespace) -> bool:
 
 
 def host(array: Array) -> np.ndarray[Any, Any]:
-    """An explicit copy on the host, for messages and for small tables."""
+    """The array on the host, for messages and for small tables; a NumPy array is returned as it is."""
     if isinstance(array, np.ndarray):
         return array
     if array_api_compat.is_cupy_array(array):
         return np.asarray(array.get())
     if array_api_compat.is_torch_array(array):
-        return np.asarray(array.detach().cpu())
-    return np.asarray(array_api_compat.to_device(array, "cpu") if hasattr(array, "cpu") else _from_strict(array))
+        return _from_torch(array)
+    # array-api-strict hands only arrays of its default device to NumPy.
+    default = namespace_of(array).__array_namespace_info__().default_device()
+    return np.asarray(array if default is None else array_api_compat.to_device(array, default))
 
 
-def _from_strict(array: Array) -> Array:
-    # array-api-strict refuses to hand the arrays of its made-up devices to NumPy; its default device allows it.
-    xp = namespace_of(array)
-    default = xp.__array_namespace_info__().default_device()
-    return array if default is None else array_api_compat.to_device(array, default)
+def _from_torch(array: Array) -> np.ndarray[Any, Any]:
+    array = array.detach().cpu()
+    # NumPy has no bfloat16; float32 holds all its numbers.
+    return np.asarray(array.float() if str(array.dtype) == "torch.bfloat16" else array)
 
 
 def move_items_last(array: Array, axis: int, xp: Namespace) -> Array:

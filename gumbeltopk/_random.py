@@ -16,7 +16,6 @@ import numpy as np
 from gumbeltopk import _array_api as api
 from gumbeltopk._array_api import Array, Device, Namespace
 
-SMALLEST_EXPONENTIAL = 2.0**-1022  # a draw of exactly 0 would be an infinite key
 LARGEST_UNIFORM = 1.0 - 2.0**-53
 
 
@@ -76,24 +75,25 @@ def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device
     plus the position in C order.
     """
     dtype = api.work_float(xp, device)
+    smallest = float(xp.finfo(dtype).smallest_normal)  # a draw of exactly 0 would be an infinite key
     if isinstance(rng, CounterRNG):
         draws = rng.standard_exponential(start, math.prod(shape)).reshape(shape)
         return xp.asarray(draws, dtype=dtype, device=device)
     if start != 0:
         raise ValueError(f"start = {start} needs rng=CounterRNG(seed); other generators have no item numbers")
     if api.is_cupy_namespace(xp) and not _is_numpy_generator(rng):
-        return _cupy_exponential(rng, shape, device)
+        return _cupy_exponential(rng, shape, device, smallest)
     if api.is_torch_namespace(xp) and type(rng).__module__.partition(".")[0] == "torch":
         draws = xp.empty(shape, dtype=dtype, device=device).exponential_(generator=rng)
-        return xp.clip(draws, min=SMALLEST_EXPONENTIAL)
+        return xp.clip(draws, min=smallest)
     draws = numpy_generator(rng).standard_exponential(shape)
-    np.maximum(draws, SMALLEST_EXPONENTIAL, out=draws)
+    np.maximum(draws, smallest, out=draws)
     return draws if api.is_numpy_namespace(xp) else xp.asarray(draws, dtype=dtype, device=device)
 
 
 def numpy_generator(rng: Any) -> np.random.Generator:
     """A NumPy Generator after SPEC 7; a Generator is returned as it is."""
-    if isinstance(rng, (bool, float)):
+    if isinstance(rng, (bool, float, np.bool_, np.inexact)):
         raise TypeError(f"rng = {rng!r} is not a seed; pass None, an int, a SeedSequence or a Generator")
     if isinstance(rng, np.random.RandomState):
         raise TypeError("rng is a legacy numpy.random.RandomState; pass numpy.random.default_rng(seed)")
@@ -112,16 +112,13 @@ def _is_numpy_generator(rng: Any) -> bool:
     )
 
 
-def _cupy_exponential(rng: Any, shape: tuple[int, ...], device: Device) -> Array:
+def _cupy_exponential(rng: Any, shape: tuple[int, ...], device: Device, smallest: float) -> Array:
     import cupy
 
     if isinstance(rng, cupy.random.RandomState):
         raise TypeError("rng is a legacy cupy.random.RandomState; pass cupy.random.default_rng(seed)")
+    if not isinstance(rng, (cupy.random.Generator, cupy.random.BitGenerator)):
+        numpy_generator(rng)  # for its checks and its messages: CuPy takes the same seeds
     with device:
-        if not isinstance(rng, cupy.random.Generator):
-            # SeedSequence and int go through NumPy first, for its checks and its messages.
-            numpy_generator(rng)
-            seed = rng.generate_state(1, np.uint64)[0] if isinstance(rng, np.random.SeedSequence) else rng
-            rng = cupy.random.default_rng(None if seed is None else int(seed))
-        draws = rng.standard_exponential(shape if shape else 1).reshape(shape)
-        return cupy.maximum(draws, SMALLEST_EXPONENTIAL)
+        draws = cupy.random.default_rng(rng).standard_exponential(shape)
+        return cupy.maximum(draws, smallest)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,11 @@ ROWS_IN_A_MESSAGE = 8
 
 def as_array(array: Any, name: str) -> Array:
     """An array of one of the supported namespaces; lists and scalars become NumPy arrays."""
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill the masked entries first (weight 0, log-weight -inf)")
+    rows = array if isinstance(array, (list, tuple)) else (array,)
+    if any(isinstance(row, np.ma.MaskedArray) for row in rows):  # numpy.asarray would show what the mask hides
+        raise TypeError(
+            f"{name} is a masked array; fill the masked entries first, e.g. a weight with 0, a log-weight with -inf"
+        )
     if isinstance(array, np.matrix):
         raise TypeError(f"{name} is a numpy.matrix, which is always 2-D; pass numpy.asarray({name})")
     if isinstance(array, np.ndarray):
@@ -48,7 +50,7 @@ def as_real_array(array: Any, name: str) -> Array:
             return array.astype(np.float64 if kind in "iu" else array.dtype.newbyteorder("="), copy=False)
         raise TypeError(
             f"{name} has dtype {array.dtype}; pass float16, float32, float64 or integers"
-            + (" (a truth value is not a weight; convert it on purpose)" if kind == "b" else "")
+            + (" (a truth value is not a number here; convert it on purpose)" if kind == "b" else "")
         )
     xp = api.namespace_of(array)
     if api.is_floating(array, xp):
@@ -65,11 +67,11 @@ def check_same_home(first: Array, name: str, second: Array, second_name: str) ->
     except TypeError:
         a, b = (api.namespace_name(api.namespace_of(x)) for x in (first, second))
         raise TypeError(
-            f"{second_name} is a {b} array but {name} is a {a} array; convert one of them on purpose"
+            f"{second_name} ({b}) and {name} ({a}) are of two array libraries; convert one of them on purpose"
         ) from None
     if api.device_of(first) != api.device_of(second):
         raise ValueError(
-            f"{second_name} is on device {api.device_of(second)} but {name} is on {api.device_of(first)}; "
+            f"{second_name} (on {api.device_of(second)}) and {name} (on {api.device_of(first)}) are on two devices; "
             "move one of them on purpose"
         )
     return xp
@@ -92,7 +94,9 @@ def check_axis(axis: Any, ndim: int, name: str) -> int:
         raise ValueError(f"{name} is 0-dimensional; it needs an axis of items, e.g. shape (n,)")
     number = as_integer(axis, "axis")
     if not -ndim <= number < ndim:
-        raise ValueError(f"axis = {number} is out of range for {name} of {ndim} dimensions")
+        raise ValueError(
+            f"axis = {number} is out of range for {name} of {ndim} dimensions; pass a number from {-ndim} to {ndim - 1}"
+        )
     return number % ndim
 
 
@@ -121,6 +125,9 @@ def check_k(k: Any, n: int) -> int:
 
 def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], check: bool) -> Array:
     """The temperature as a floating array whose shape broadcasts to the batch shape, and no further."""
+    on_host = not api.is_array(temperature) or isinstance(temperature, np.generic)
+    if on_host:  # before it is copied to a device, a look costs no wait
+        _check_temperature_values(as_real_array(temperature, "temperature"))
     temperature = adopt(temperature, "temperature", keys, "keys")
     shape = tuple(temperature.shape)
     fits = len(shape) <= len(batch) and all(t in (1, b) for t, b in zip(reversed(shape), reversed(batch), strict=False))
@@ -129,15 +136,19 @@ def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], che
             f"temperature has shape {shape}, which does not broadcast to the batch shape {batch}; "
             "give one temperature, or one for each row, without an axis for the items"
         )
-    if check:
-        xp = api.namespace_of(temperature)
-        good = (temperature > 0) & xp.isfinite(temperature)
-        if not bool(xp.all(good)):
-            index, value = first_bad(temperature, good)
-            raise ValueError(
-                f"temperature{index} = {value} must be positive and finite; for exact top-k use `sample` and `k_hot`"
-            )
+    if check and not on_host:
+        _check_temperature_values(temperature)
     return temperature
+
+
+def _check_temperature_values(temperature: Array) -> None:
+    xp = api.namespace_of(temperature)
+    good = (temperature > 0) & xp.isfinite(temperature)
+    if not bool(xp.all(good)):
+        index, value = first_bad(temperature, good)
+        raise ValueError(
+            f"temperature{index} = {value} must be positive and finite; for exact top-k use `sample` and `k_hot`"
+        )
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -146,61 +157,63 @@ def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], che
 def check_weights_or_log_weights(log_weights: Any, weights: Any) -> tuple[Array, bool]:
     """The one that was given, as a floating array, and whether it is in logs."""
     if (log_weights is None) == (weights is None):
-        given = "neither" if weights is None else "both"
-        raise TypeError(f"pass exactly one of log_weights and weights=; {given} was given")
+        given = "neither was" if weights is None else "both were"
+        raise TypeError(f"pass exactly one of log_weights and weights=; {given} given")
     if weights is None:
         return as_real_array(log_weights, "log_weights"), True
     return as_real_array(weights, "weights"), False
 
 
-def check_log_values(logs: Array, name: str, k: int, xp: Namespace) -> None:
-    """Each value below +inf and not NaN, and at least k items above -inf (positive weights) in each row.
-
-    `logs` has the items on its last axis. Two reductions: NaN and +inf spoil the maximum; if the minimum is
-    finite no weight is zero.
-    """
-    if logs.shape[-1] == 0 or 0 in logs.shape:
+def check_log_values(logs: Array, name: str, k: int, xp: Namespace, axis: int = -1) -> None:
+    """Each value below +inf and not NaN, and at least k items above -inf in each row, the items being on `axis`."""
+    if 0 in logs.shape or _all_between(-math.inf, logs, xp):
         return
-    if not bool(xp.all(logs < math.inf)):
-        index, value = first_bad(logs, logs < math.inf)
-        raise ValueError(f"{name}{index} = {value}; pass finite numbers, or -inf for a weight of zero")
-    check_enough(logs > -math.inf, name, k, xp)
+    good = logs < math.inf
+    if not bool(xp.all(good)):
+        index, value = first_bad(logs, good)
+        what = "an item that is never selected" if name == "keys" else "a weight of zero"
+        raise ValueError(f"{name}{index} = {value}; pass finite numbers, or -inf for {what}")
+    check_enough(logs > -math.inf, name, k, xp, axis)
 
 
-def check_weight_values(weights: Array, k: int, xp: Namespace) -> None:
+def check_weight_values(weights: Array, k: int, xp: Namespace, axis: int = -1) -> None:
     """Each weight finite, not negative and not NaN, and at least k of them positive in each row."""
-    if 0 in weights.shape:
+    if 0 in weights.shape or _all_between(0.0, weights, xp):
         return
-    if bool(xp.min(weights) > 0) and bool(xp.max(weights) < math.inf):
-        return  # NaN fails both comparisons
     good = (weights >= 0) & (weights < math.inf)
     if not bool(xp.all(good)):
         index, value = first_bad(weights, good)
         raise ValueError(f"weights{index} = {value}; pass finite numbers that are not negative")
-    check_enough(weights > 0, "weights", k, xp)
+    check_enough(weights > 0, "weights", k, xp, axis)
 
 
-def check_enough(positive: Array, name: str, k: int, xp: Namespace) -> None:
+def _all_between(low: float, array: Array, xp: Namespace) -> bool:
+    """Whether all values lie in (low, inf): the usual case, and one wait for the device. NaN fails."""
+    return bool((xp.min(array) > low) & (xp.max(array) < math.inf))
+
+
+def check_enough(positive: Array, name: str, k: int, xp: Namespace, axis: int = -1) -> None:
     """At least k items of positive weight in each row."""
-    counts = xp.count_nonzero(positive, axis=-1)
+    counts = xp.count_nonzero(positive, axis=axis)
     if bool(xp.all(counts >= k)):
         return
     counts = np.atleast_1d(api.host(counts))
     rows = np.argwhere(counts < k)
     shown = [tuple(int(i) for i in row) if len(row) > 1 else int(row[0]) for row in rows[:ROWS_IN_A_MESSAGE]]
     where = "" if positive.ndim == 1 else f" in rows {shown}{' ...' if len(rows) > len(shown) else ''}"
-    raise ValueError(
-        f"k = {k} is more than the {int(counts.min())} items of positive weight{where} of {name}; "
-        "lower k or give more items a positive weight"
+    what, remedy = (
+        ("finite entries", "make more entries finite")
+        if name == "keys"
+        else ("items of positive weight", "give more items a positive weight")
     )
+    raise ValueError(f"k = {k} is more than the {int(counts.min())} {what}{where} of {name}; lower k or {remedy}")
 
 
 def adopt_indices(indices: Any, n: int, like: Array, like_name: str, check: bool = True) -> Array:
     """`check_indices`, where lists take the namespace and device of `like`."""
-    if api.is_array(indices):
-        indices = check_indices(indices, n, check=check)
-        check_same_home(like, like_name, indices, "indices")
-        return indices
+    if api.is_array(indices) and not isinstance(indices, np.generic):
+        check_same_home(like, like_name, as_array(indices, "indices"), "indices")
+        return check_indices(indices, n, check=check)
     xp, device = api.namespace_of(like), api.device_of(like)
     checked = check_indices(indices, n)
     adopted = xp.asarray(checked.tolist(), dtype=api.index_dtype(xp, device), device=device)
@@ -221,14 +234,14 @@ def check_indices(indices: Any, n: int, name: str = "indices", check: bool = Tru
     if indices.ndim == 0:
         raise ValueError(f"{name} is 0-dimensional; its last axis lists the k selected items")
     xp = api.namespace_of(indices)
-    indices = xp.astype(indices, api.index_dtype(xp, api.device_of(indices)), copy=False)
+    positions = xp.astype(indices, api.index_dtype(xp, api.device_of(indices)), copy=False)
     if 0 in indices.shape or not check:
-        return indices
-    good = (indices >= 0) & (indices < n)
+        return positions
+    good = (positions >= 0) & (positions < n)
     if not bool(xp.all(good)):
         index, value = first_bad(indices, good)
-        raise ValueError(f"{name}{index} = {value} is not an item; pass numbers from 0 to n - 1 = {n - 1}")
-    return indices
+        raise ValueError(f"{name}{index} = {value} is not one of the n = {n} items; they are numbered from 0 to n - 1")
+    return positions
 
 
 def check_distinct(indices: Array, name: str = "indices") -> None:
@@ -277,13 +290,13 @@ def check_residuals(residuals: Any, name: str) -> None:
         raise ValueError(f"{name}: these residuals come from {made_by}.fwd; pass those of {name}.fwd")
 
 
-def differentiable_names(
-    wrt: str | Sequence[str] | None, allowed: tuple[str, ...], default: tuple[str, ...], name: str
-) -> tuple[str, ...]:
+def differentiable_names(wrt: Any, allowed: tuple[str, ...], default: tuple[str, ...], name: str) -> tuple[str, ...]:
     """The names in `wrt`, each of which has a derivative."""
     if wrt is None:
         return default
-    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    if not isinstance(wrt, (str, tuple)):
+        raise TypeError(f"{name}: wrt = {wrt!r} is neither the name of an argument nor a tuple of names")
+    names = (wrt,) if isinstance(wrt, str) else wrt
     for requested in names:
         if requested not in allowed:
             raise ValueError(f"{name}: wrt names {requested!r}, which has no derivative; choose from {list(allowed)}")
@@ -298,5 +311,7 @@ def check_tangent(tangent: Any, label: str, residuals: Any, argument: str) -> Ar
     tangent = adopt(tangent, label, residuals.arrays[0], "the residuals")
     if tuple(tangent.shape) != shape:
         what = "the value" if argument == "result" else argument
-        raise ValueError(f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}")
+        raise ValueError(
+            f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}; they must agree"
+        )
     return tangent

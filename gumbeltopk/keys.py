@@ -85,6 +85,7 @@ def log_arrival_times(
     True
     """
     given, in_logs = _validation.check_weights_or_log_weights(log_weights, weights)
+    _validation.check_axis(-1, given.ndim, "log_weights" if in_logs else "weights")
     start = _validation.as_integer(start, "start")
     if start < 0:
         raise ValueError(f"start = {start} is negative; item numbers begin at 0")
@@ -95,12 +96,12 @@ def log_arrival_times(
     return xp.astype(log_times(given, in_logs, exponentials, xp), given.dtype, copy=False)
 
 
-def check_values(given: Array, in_logs: bool, k: int, xp: api.Namespace) -> None:
-    """Check weights or log-weights, with at least k positive ones in each row of the last axis."""
+def check_values(given: Array, in_logs: bool, k: int, xp: api.Namespace, axis: int = -1) -> None:
+    """Check weights or log-weights, with at least k positive ones in each row along `axis`."""
     if in_logs:
-        _validation.check_log_values(given, "log_weights", k, xp)
+        _validation.check_log_values(given, "log_weights", k, xp, axis)
     else:
-        _validation.check_weight_values(given, k, xp)
+        _validation.check_weight_values(given, k, xp, axis)
 
 
 def log_of_weights(weights: Array, xp: api.Namespace) -> Array:

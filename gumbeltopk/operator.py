@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec
 from gumbeltopk import _validation
 from gumbeltopk._array_api import Array
 
-__all__ = ["Operator", "Residuals"]
+__all__ = ["Facts", "Operator", "Residuals", "operator"]
 
 Parameters = ParamSpec("Parameters")
 Example = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]
@@ -23,7 +23,7 @@ JvpRule = Callable[["Residuals", Mapping[str, Array]], Array]
 VjpRule = Callable[["Residuals", Array, tuple[str, ...]], Mapping[str, Array]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Residuals:
     """What the forward pass leaves for the derivatives.
 
@@ -110,7 +110,8 @@ class Operator(Generic[Parameters]):
         functools.update_wrapper(self, self.value)
 
     def __repr__(self) -> str:
-        return f"<Operator gumbeltopk.{self.name}>"
+        package = self.value.__module__.partition(".")[0]
+        return f"<Operator {package}.{self.name}>"
 
     def __reduce__(self) -> str:
         return self.name  # pickled by reference, like a function
@@ -132,13 +133,17 @@ class Operator(Generic[Parameters]):
         self._vjp = rule
         return rule
 
+    def _lacks(self, rule: str) -> NotImplementedError:
+        return NotImplementedError(f"{self.name} has no {rule} rule yet; attach one with @{self.name}.{rule}_rule")
+
     def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Array:
         """The value alone; nothing is kept for derivatives."""
         return self.value(*args, **kwargs)
 
     def fwd(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> tuple[Array, Residuals]:
         """The value, and the residuals that `jvp` and `vjp` take."""
-        assert self._fwd is not None  # a fact about this package, not about the caller's input
+        if self._fwd is None:
+            raise self._lacks("fwd")
         return self._fwd(*args, **kwargs)
 
     def jvp(self, residuals: Residuals, *tangents: Array, wrt: str | tuple[str, ...] | None = None) -> Array:
@@ -158,7 +163,8 @@ class Operator(Generic[Parameters]):
         array
             Of the shape and dtype of the value.
         """
-        assert self._jvp is not None
+        if self._jvp is None:
+            raise self._lacks("jvp")
         _validation.check_residuals(residuals, self.name)
         default = self.facts.differentiable[: len(tangents)]
         names = _validation.differentiable_names(wrt, self.facts.differentiable, default, self.name)
@@ -190,7 +196,8 @@ class Operator(Generic[Parameters]):
         array or tuple of arrays
             The gradient, of the shape and dtype of its argument; a tuple of them if `wrt` is a tuple.
         """
-        assert self._vjp is not None
+        if self._vjp is None:
+            raise self._lacks("vjp")
         _validation.check_residuals(residuals, self.name)
         default = self.facts.differentiable[:1]
         names = _validation.differentiable_names(wrt, self.facts.differentiable, default, self.name)

@@ -15,12 +15,12 @@ import numpy as np
 from gumbeltopk import _array_api as api
 from gumbeltopk import _dispatch, _random, _validation, keys
 from gumbeltopk._array_api import Array, Namespace
+from gumbeltopk._numpy import selection as numpy_selection
 
 __all__ = ["k_hot", "sample"]
 
-# Weights of one row that span more than this go through logarithms: E / w would overflow or be subnormal.
-WIDEST_RANGE = 2.0**960
-BLOCK_ITEMS = 1 << 16  # items drawn at a time on NumPy: the block stays in cache and memory stays flat
+SMALLEST_EXPONENTIAL = float(np.finfo(np.float64).smallest_normal)  # a draw of exactly 0 would be an infinite key
+BLOCK_ITEMS = 1 << 15  # items drawn at a time on NumPy: the block stays in cache and memory stays flat
 
 
 def sample(
@@ -81,48 +81,93 @@ def sample(
     xp = api.namespace_of(given)
     rows = api.move_items_last(given, axis, xp)
     if check:
-        keys.check_values(rows, in_logs, k, xp)
+        keys.check_values(given, in_logs, k, xp, axis)
     return draw(rows, in_logs, k, rng, xp)
 
 
 def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace) -> Array:
     """`sample` of checked rows (..., n); the rows may be a broadcast view."""
     device = api.device_of(rows)
-    first_arrivals = _dispatch.core("first_arrivals", xp)
     if k == 0 or 0 in rows.shape:
         return xp.zeros((*rows.shape[:-1], k), dtype=api.index_dtype(xp, device), device=device)
     if not api.is_numpy_namespace(xp) or math.prod(rows.shape) <= BLOCK_ITEMS or isinstance(rng, _random.CounterRNG):
         exponentials = _random.standard_exponential(rng, tuple(rows.shape), xp, device)
-        return first_arrivals(arrival_order(rows, in_logs, exponentials, xp), k, xp)
+        return select_first(rows, in_logs, k, exponentials, xp)
     return _draw_in_blocks(rows, in_logs, k, _random.numpy_generator(rng), xp)
 
 
-def arrival_order(rows: Array, in_logs: bool, exponentials: Array, xp: Namespace) -> Array:
-    """Numbers in the order of the arrival times: T itself where that is safe, else log T."""
-    if in_logs or not api.is_numpy_namespace(xp):
-        return keys.log_times(rows, in_logs, exponentials, xp)  # a look at the range would wait for the device
-    # Scaling a row by a power of two does not change the order, nor one bit of the result: it keeps E / w in range.
-    wide = xp.astype(rows, exponentials.dtype, copy=False)
-    largest = xp.max(wide, axis=-1, keepdims=True)
-    positive = wide > 0
-    smallest = xp.min(xp.where(positive, wide, largest), axis=-1, keepdims=True)
-    if bool(xp.any(largest > WIDEST_RANGE * smallest)) or bool(xp.any(smallest < 1 / WIDEST_RANGE)):
-        return keys.log_times(rows, False, exponentials, xp)
-    return xp.where(positive, exponentials / xp.where(positive, wide, 1.0), math.inf)
+def select_first(
+    rows: Array, in_logs: bool, k: int, exponentials: Array, xp: Namespace, scratch: Array | None = None
+) -> Array:
+    """The k earliest arrivals of each row: by T itself where that is safe, else by log T."""
+    if api.is_numpy_namespace(xp):  # elsewhere a look at the times would wait for the device
+        with api.quiet():
+            weights = np.exp(rows, out=scratch, dtype=np.float64) if in_logs else rows
+            times = np.divide(exponentials, weights, out=scratch)
+        indices = numpy_selection.first_safe_arrivals(times, k)
+        if indices is not None:
+            return indices
+    if in_logs:
+        rows = _relative_to_the_largest(xp.astype(rows, exponentials.dtype, copy=False), xp)
+    first_arrivals = _dispatch.core("first_arrivals", xp)
+    return first_arrivals(keys.log_times(rows, in_logs, exponentials, xp), k, xp)
+
+
+def _relative_to_the_largest(logs: Array, xp: Namespace) -> Array:
+    """Log-weights up to a constant of the row: beside a log-weight of 1e30, say, the noise would be rounded away."""
+    largest = xp.max(logs, axis=-1, keepdims=True)
+    with api.quiet():  # a gap beyond the largest float is -inf: such an item comes last
+        return logs - xp.where(largest > -math.inf, largest, 0.0)
+
+
+class _BlockSampler:
+    """Samples one block of rows after the other, in memory that is taken once."""
+
+    def __init__(self, items: int, in_logs: bool, rng: np.random.Generator, xp: Namespace) -> None:
+        self.in_logs = in_logs
+        self.rng = rng
+        self.xp = xp
+        self.exponentials = np.empty(items)
+        self.times = np.empty(items)
+
+    def __call__(self, rows: Any, k: int) -> tuple[Any, Any]:
+        """Indices (rows, k), and the exponentials of all items, which the next call overwrites."""
+        exponentials = self.exponentials[: rows.size].reshape(rows.shape)
+        self.rng.standard_exponential(out=exponentials)
+        np.maximum(exponentials, SMALLEST_EXPONENTIAL, out=exponentials)
+        times = self.times[: rows.size].reshape(rows.shape)
+        return select_first(rows, self.in_logs, k, exponentials, self.xp, scratch=times), exponentials
 
 
 def _draw_in_blocks(rows: Any, in_logs: bool, k: int, rng: np.random.Generator, xp: Namespace) -> Any:
     # The draws are made in C order, so the result is that of one pass over the whole array.
-    first_arrivals = _dispatch.core("first_arrivals", xp)
     batch, n = rows.shape[:-1], rows.shape[-1]
     indices = np.empty((math.prod(batch), k), dtype=np.int64)
-    rows_in_block = max(1, BLOCK_ITEMS // n)
     flat_rows = _flat_row_getter(rows)
+    items_in_part = max(BLOCK_ITEMS, 8 * k)
+    rows_in_block = max(1, BLOCK_ITEMS // n)
+    sample_block = _BlockSampler(min(rows_in_block * n, items_in_part), in_logs, rng, xp)
     for first in range(0, len(indices), rows_in_block):
         block = flat_rows(first, min(first + rows_in_block, len(indices)))
-        exponentials = _random.standard_exponential(rng, block.shape, xp, "cpu")
-        indices[first : first + len(block)] = first_arrivals(arrival_order(block, in_logs, exponentials, xp), k, xp)
+        if n <= items_in_part:
+            indices[first : first + len(block)], _ = sample_block(block, k)
+        else:
+            indices[first] = _select_from_parts(block, k, items_in_part, sample_block)
     return indices.reshape(*batch, k)
+
+
+def _select_from_parts(row: Any, k: int, items_in_part: int, sample_part: _BlockSampler) -> Any:
+    """One long row (1, n): the k earliest of each part of it, then the k earliest of those."""
+    items, rows, exponentials = [], [], []
+    for first in range(0, row.shape[-1], items_in_part):
+        part = row[:, first : first + items_in_part]
+        chosen, drawn = sample_part(part, min(k, part.shape[-1]))
+        items.append(first + chosen)
+        rows.append(np.take_along_axis(part, chosen, axis=-1))
+        exponentials.append(np.take_along_axis(drawn, chosen, axis=-1))
+    finalists, finalist_exponentials = np.concatenate(rows, axis=-1), np.concatenate(exponentials, axis=-1)
+    winners = select_first(finalists, sample_part.in_logs, k, finalist_exponentials, sample_part.xp)
+    return np.take_along_axis(np.concatenate(items, axis=-1), winners, axis=-1)
 
 
 def _flat_row_getter(rows: Any) -> Any:

@@ -3,34 +3,49 @@
 Three checks of one operator at one point:
 
 * `check_jvp`: J u against extrapolated central differences of the value, in float64;
-* `check_vjp`: J^T v against the same, entry by entry where there are few entries;
+* `check_vjp`: J^T v against the same differences;
 * `check_adjoint`: <v, J u> = <J^T v, u>, to rounding; it needs no differences and sees errors that they cannot.
 
 `check_operator` runs all three, and that `fwd` returns what a plain call returns.
+
+A step that is too long leaves the domain or jumps over the structure of the function, one that is too short drowns in
+rounding, and nobody knows the right length beforehand: at a temperature of 1e-6 it is 1e-9, for weights of 1e30 it is
+1e24. So the steps grow, from a few rounding units of the argument, until two extrapolated differences agree. All steps
+are short binary fractions: the argument moves by them exactly. Where no step is good enough the check does not guess.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
-import itertools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from gumbeltopk import _array_api as api
 from gumbeltopk.operator import Operator
 
 __all__ = ["check_adjoint", "check_jvp", "check_operator", "check_vjp"]
 
-# Tolerances relative to the largest entry, by the dtype that the operator works in.
+# Tolerances relative to the largest entry, by the dtype of the value: against differences, and for what only rounds.
 DIFFERENCE_TOLERANCE = {"float64": 1e-8, "float32": 2e-5, "float16": 2e-2, "bfloat16": 1e-1}
-ADJOINT_TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 5e-3, "bfloat16": 4e-2}
+ROUNDING_TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 5e-3, "bfloat16": 4e-2}
 COORDINATES_AT_MOST = 64
 RANDOM_DIRECTIONS = 4
-STEPS = (2e-3, 1e-3, 5e-4, 2.5e-4)  # relative steps of the extrapolation
+
+# Steps as powers of two relative to the argument. The shortest is 32 rounding units, so that every step is exact.
+SHORTEST, LONGEST, GROWTH = -48, -3, 3
+SMALLEST_EXPONENT = -900  # an argument that is smaller still counts as 2**-900: its steps must be normal numbers
+GOOD_ENOUGH = 0.1  # of the tolerance: the uncertainty at which the steps stop growing
+RESOLVED = 0.1  # relative uncertainty above which a difference may as well be noise
+UNCERTAINTY_FACTOR = 4.0
+LARGEST_UNCERTAINTY = 1e-2  # relative to the derivative; more than that is not a check
+NEGLIGIBLE = 1e-6  # relative to value / argument; a derivative that is 0 to within that is known well enough
 
 AnyOperator = Operator[Any]
+Floats = npt.NDArray[np.float64]
 
 
 def check_operator(op: AnyOperator, *args: Any, rtol: float | None = None, seed: int = 0, **kwargs: Any) -> None:
@@ -41,9 +56,11 @@ def check_operator(op: AnyOperator, *args: Any, rtol: float | None = None, seed:
     op : Operator
         The operator, ours or yours.
     *args, **kwargs
-        A call of it. A random operator needs ``noise=`` or an int as ``rng=``, so that every call draws the same.
+        A call of it, with arrays of any library. A random operator needs ``noise=`` or an int as ``rng=``, so that
+        every call draws the same. The value must have a derivative at this point: no kink, no edge of the domain.
     rtol : float, optional
-        Tolerance against differences; default by dtype.
+        Tolerance against differences, relative to the largest entry; default by the dtype of the value (1e-8 for
+        float64, 2e-5 for float32).
     seed : int
         Of the random directions.
 
@@ -51,181 +68,439 @@ def check_operator(op: AnyOperator, *args: Any, rtol: float | None = None, seed:
     ------
     AssertionError
         With the worst direction and both numbers.
+    ValueError
+        Where nothing can be said: the operator draws anew at each call, or differences are too inaccurate here.
+
+    Notes
+    -----
+    Up to 64 entries of an argument are checked one by one, more of them in four random directions. Where the value is
+    infinite its derivatives are not looked at; an infinite argument (a weight of zero) does not move.
 
     Examples
     --------
     >>> import gumbeltopk as gt
     >>> gt.testing.check_operator(gt.relaxed_topk, [1.0, 0.2, -0.5], 2, temperature=0.5)
     """
-    _check_value(op, args, kwargs)
-    check_adjoint(op, *args, seed=seed, **kwargs)
-    check_jvp(op, *args, rtol=rtol, seed=seed, **kwargs)
-    check_vjp(op, *args, rtol=rtol, seed=seed, **kwargs)
+    call = _Call(op, args, kwargs, seed)
+    _compare_values(call)
+    _compare_adjoint(call, None)
+    _compare_jvp(call, rtol)
+    _compare_vjp(call, rtol)
 
 
 def check_jvp(op: AnyOperator, *args: Any, rtol: float | None = None, seed: int = 0, **kwargs: Any) -> None:
-    """Check ``op.jvp`` against extrapolated central differences; parameters as for `check_operator`."""
-    call = _Call(op, args, kwargs)
-    _, residuals = op.fwd(*args, **kwargs)
-    rng = np.random.default_rng(seed)
-    for name in call.names:
-        for label, direction in _directions(call.points[name], rng):
-            claimed = api.host(op.jvp(residuals, call.like_input(name, direction), wrt=name)).astype(np.float64)
-            measured = call.difference(name, direction)
-            _compare(claimed, measured, rtol or call.tolerance(DIFFERENCE_TOLERANCE), f"{op.name}.jvp", name, label)
+    """Check ``op.jvp`` against extrapolated central differences; parameters and errors as for `check_operator`.
+
+    Examples
+    --------
+    >>> import gumbeltopk as gt
+    >>> gt.testing.check_jvp(gt.subset_logpmf, [0.3, -1.0, 0.0, 0.5], [0, 2])
+    """
+    _compare_jvp(_Call(op, args, kwargs, seed), rtol)
 
 
 def check_vjp(op: AnyOperator, *args: Any, rtol: float | None = None, seed: int = 0, **kwargs: Any) -> None:
-    """Check ``op.vjp`` against extrapolated central differences; parameters as for `check_operator`."""
-    call = _Call(op, args, kwargs)
-    value, residuals = op.fwd(*args, **kwargs)
-    rng = np.random.default_rng(seed)
-    cotangent = rng.normal(size=tuple(value.shape))
-    for name in call.names:
-        gradient = api.host(op.vjp(residuals, call.like(value, cotangent), wrt=name)).astype(np.float64)
-        directions = list(_directions(call.points[name], rng))
-        claimed = np.asarray([np.sum(gradient * direction) for _, direction in directions])
-        measured = np.asarray([np.sum(cotangent * call.difference(name, direction)) for _, direction in directions])
-        worst = int(np.argmax(np.abs(claimed - measured))) if directions else 0
-        label = directions[worst][0] if directions else "none"
-        _compare(claimed, measured, rtol or call.tolerance(DIFFERENCE_TOLERANCE), f"{op.name}.vjp", name, label)
+    """Check ``op.vjp`` against extrapolated central differences; parameters and errors as for `check_operator`.
+
+    Examples
+    --------
+    >>> import gumbeltopk as gt
+    >>> gt.testing.check_vjp(gt.subset_logpmf, [0.3, -1.0, 0.0, 0.5], [0, 2])
+    """
+    _compare_vjp(_Call(op, args, kwargs, seed), rtol)
 
 
 def check_adjoint(op: AnyOperator, *args: Any, rtol: float | None = None, seed: int = 0, **kwargs: Any) -> None:
-    """Check <v, J u> = <J^T v, u> for random u and v; parameters as for `check_operator`."""
-    call = _Call(op, args, kwargs)
-    value, residuals = op.fwd(*args, **kwargs)
-    rng = np.random.default_rng(seed)
-    tolerance = rtol or call.tolerance(ADJOINT_TOLERANCE)
-    for name in call.names:
-        for trial in range(RANDOM_DIRECTIONS):
-            tangent = rng.normal(size=call.points[name].shape)
-            cotangent = rng.normal(size=tuple(value.shape))
-            forward = api.host(op.jvp(residuals, call.like_input(name, tangent), wrt=name)).astype(np.float64)
-            backward = api.host(op.vjp(residuals, call.like(value, cotangent), wrt=name)).astype(np.float64)
-            left, right = float(np.sum(cotangent * forward)), float(np.sum(backward * tangent))
-            scale = float(np.sum(np.abs(cotangent * forward)) + np.sum(np.abs(backward * tangent)))
-            if not abs(left - right) <= tolerance * scale:
-                raise AssertionError(
-                    f"{op.name}: jvp and vjp by {name} are not adjoint: <v, J u> = {left!r} but <J^T v, u> = "
-                    f"{right!r} (random pair {trial} of seed {seed}; difference {abs(left - right):.3g}, allowed "
-                    f"{tolerance * scale:.3g})"
-                )
+    """Check <v, J u> = <J^T v, u> for random u and v; parameters and errors as for `check_operator`.
+
+    Here `rtol` is relative to the sum of the absolute terms; its default allows for rounding and no more.
+
+    Examples
+    --------
+    >>> import gumbeltopk as gt
+    >>> gt.testing.check_adjoint(gt.relaxed_topk, [3.0e8, 1.0, 0.0], 2, temperature=1e-3)
+    """
+    _compare_adjoint(_Call(op, args, kwargs, seed), rtol)
 
 
-def _check_value(op: AnyOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    plain = api.host(op(*args, **kwargs))
-    with_residuals = api.host(op.fwd(*args, **kwargs)[0])
-    if plain.dtype != with_residuals.dtype or not np.array_equal(plain, with_residuals, equal_nan=True):
-        raise AssertionError(f"{op.name}: fwd returns another value than the plain call")
+# --- one call of an operator ----------------------------------------------------------------------
 
 
 class _Call:
-    """One call of an operator, as a function of each differentiable argument, on the host in float64."""
+    """A call as a function of each differentiable argument, and its derivatives: all on the host in float64."""
 
-    def __init__(self, op: AnyOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        bound = inspect.signature(op).bind(*args, **kwargs)
-        bound.apply_defaults()
-        rng = bound.arguments.get("rng")
-        random = "rng" in bound.arguments and bound.arguments.get("noise") is None
-        if random and (isinstance(rng, bool) or not isinstance(rng, int)):
-            raise ValueError(f"{op.name} draws anew at each call; pass noise=, or an int as rng=, to check gradients")
+    def __init__(self, op: AnyOperator, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> None:
         self.op = op
-        self.bound = bound
-        self.value = op(*args, **kwargs)
-        given = {name: bound.arguments.get(name) for name in op.facts.differentiable}
-        self.names = [name for name, argument in given.items() if argument is not None]
-        self.points = {name: np.asarray(self._to_host(given[name]), dtype=np.float64) for name in self.names}
+        self.seed = seed
+        self.bound = inspect.signature(op).bind(*args, **kwargs)
+        self.bound.apply_defaults()
+        self.value = _as_array(op(*args, **kwargs))
+        self.values = _to_host(self.value)
+        self.finite = np.isfinite(self.values)
+        self.size = _largest(np.where(self.finite, self.values, 0.0))
+        if _worst_entry(_to_host(op(*args, **kwargs)), self.values, self.rounding * self.size).excess > 1:
+            raise ValueError(
+                f"{op.name} draws anew at each call; pass noise=, or an int as rng=, to check gradients at one draw"
+            )
+        self.fwd_value, self.residuals = op.fwd(*args, **kwargs)
+        given = {name: self.bound.arguments.get(name) for name in op.facts.differentiable}
+        self.points = {name: _to_host(argument) for name, argument in given.items() if argument is not None}
+        self.wide = {name: _widened(argument) for name, argument in self.bound.arguments.items()}
+        self.epsilon = float(np.finfo(api.host(_as_array(self._call(self.wide))).dtype).eps)
+        self._measured: dict[tuple[str, float], list[tuple[Direction, Measurement]]] = {}
 
-    @staticmethod
-    def _to_host(argument: Any) -> Any:
-        return api.host(argument) if api.is_array(argument) else argument
+    @property
+    def rounding(self) -> float:
+        """Relative size of what may be rounding."""
+        return self._tolerance(ROUNDING_TOLERANCE)
 
-    def tolerance(self, table: dict[str, float]) -> float:
-        """By the dtype of the value."""
-        return table[str(self.value.dtype).rpartition(".")[2]]
+    def difference_tolerance(self, rtol: float | None) -> float:
+        """Relative tolerance against differences."""
+        return self._tolerance(DIFFERENCE_TOLERANCE) if rtol is None else rtol
 
-    def like(self, array: Any, numbers: np.ndarray[Any, Any]) -> Any:
-        """`numbers` with the library, dtype and device of `array`."""
-        xp = api.namespace_of(array)
-        return xp.asarray(numbers.tolist(), dtype=array.dtype, device=api.device_of(array))
+    def _tolerance(self, table: dict[str, float]) -> float:
+        dtype = str(self.value.dtype).rpartition(".")[2]
+        if dtype not in table:
+            raise TypeError(f"{self.op.name} returns {dtype}; only real floating values have gradients to check")
+        return table[dtype]
 
-    def like_input(self, name: str, numbers: np.ndarray[Any, Any]) -> Any:
-        """`numbers` as the argument was given; arguments that were Python numbers follow the value."""
-        argument = self.bound.arguments[name]
-        floating = api.is_array(argument) and api.is_floating(argument, api.namespace_of(argument))
-        return self.like(argument if floating else self.value, numbers)
-
-    def at(self, name: str, point: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The value, in float64 on the host, with one argument replaced; all others widened, too."""
-        arguments = dict(self.bound.arguments)
-        for other, own in self.points.items():
-            arguments[other] = point if other == name else own
-        for other, argument in arguments.items():
-            if api.is_array(argument) and other not in self.points:
-                arguments[other] = self._widened(api.host(argument))
+    def _call(self, arguments: dict[str, Any]) -> Any:
         moved = inspect.BoundArguments(self.bound.signature, arguments)
-        return np.asarray(self.op(*moved.args, **moved.kwargs), dtype=np.float64)
+        with api.quiet():  # a moved argument may leave the domain; the caller of the check need not hear of it
+            return self.op(*moved.args, **moved.kwargs)
 
-    @staticmethod
-    def _widened(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return array.astype(np.float64) if array.dtype.kind == "f" else array
+    def at(self, name: str, point: Floats) -> Floats:
+        """The value with one argument replaced and all of them widened, in their own library and on their device."""
+        return _to_host(self._call({**self.wide, name: _shaped_like(self.wide[name], point)}))
 
-    def difference(self, name: str, direction: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """d value / d direction."""
+    def jvp(self, tangents: dict[str, Floats]) -> Floats:
+        """The claimed J u, 0 where the value is infinite: there is nothing to differentiate."""
+        own = [_shaped_like(self._argument(name), tangent) for name, tangent in tangents.items()]
+        derivative = self.op.jvp(self.residuals, *own, wrt=tuple(tangents))
+        self._check_form(derivative, self.value, f"jvp by {', '.join(tangents)}")
+        return np.where(self.finite, _to_host(derivative), 0.0)
+
+    def vjp(self, cotangent: Floats, names: tuple[str, ...]) -> dict[str, Floats]:
+        """The claimed J^T v."""
+        gradients = self.op.vjp(self.residuals, _shaped_like(self.value, cotangent), wrt=names)
+        for name, gradient in zip(names, gradients, strict=True):
+            self._check_form(gradient, self._argument(name), f"vjp by {name}")
+        return {name: _to_host(gradient) for name, gradient in zip(names, gradients, strict=True)}
+
+    def cotangent(self, rng: np.random.Generator) -> Floats:
+        """A random one, 0 where the value is infinite."""
+        return np.where(self.finite, _short_fractions(rng, self.values.shape, 7), 0.0)
+
+    def _argument(self, name: str) -> Any:
+        """An array of the library, dtype and shape of an argument; what was no floating array follows the value."""
+        argument = self.bound.arguments[name]
+        floating = _is_array(argument) and api.is_floating(argument, api.namespace_of(argument))
+        return argument if floating else _shaped_like(self.value, self.points[name])
+
+    def _check_form(self, derivative: Any, like: Any, rule: str) -> None:
+        # A wrong shape would broadcast against what it is compared with.
+        if tuple(derivative.shape) != tuple(like.shape):
+            raise AssertionError(
+                f"{self.op.name}.{rule} has the shape {tuple(derivative.shape)} instead of {tuple(like.shape)}"
+            )
+
+    def floor(self, name: str) -> float:
+        """The error that rounding may leave in a derivative that is small because larger terms cancel."""
+        return self.rounding * self.largest_change * 2.0 ** -_largest_exponent(self.points[name])
+
+    @functools.cached_property
+    def largest_change(self) -> float:
+        """The size of the value, or of its claimed change when one of the arguments moves by its own size."""
+        changes = [self.size]
+        for name, point in self.points.items():
+            for direction in _directions(point, self.seed)[-1:]:
+                with api.quiet():
+                    claimed = self.jvp({name: direction.tangent}) * 2.0**direction.exponent
+                changes.append(_largest(np.where(np.isfinite(claimed), claimed, 0.0)))
+        return max(changes)
+
+    def measurements(self, name: str, tolerance: float) -> list[tuple[Direction, Measurement]]:
+        """The derivative in each direction, by differences."""
+        key = (name, tolerance)
+        if key not in self._measured:
+            directions = _directions(self.points[name], self.seed)
+            self._measured[key] = [(each, self._measure(name, each, tolerance)) for each in directions]
+        return self._measured[key]
+
+    def _measure(self, name: str, direction: Direction, tolerance: float) -> Measurement:
         point = self.points[name]
-        scale = _step_scale(point, direction)
-        return extrapolated_difference(lambda h: self.at(name, point + h * direction), scale)
+        top = max(direction.exponent, _largest_exponent(point), 0)
+        exponents = range(direction.exponent + SHORTEST, top + LONGEST + 1, GROWTH)
+        steps = _central_differences(lambda h: self.at(name, point + h * direction.tangent), exponents, self.finite)
+        rounding = self.epsilon * np.abs(np.where(self.finite, self.values, 0.0))
+        best = _best_measurement(steps, rounding, GOOD_ENOUGH * min(tolerance, LARGEST_UNCERTAINTY))
+        if best is None:
+            reason = "the shortest steps leave the domain"
+        else:
+            derivative, uncertainty = _largest(best.derivative), UNCERTAINTY_FACTOR * _largest(best.uncertainty)
+            negligible = NEGLIGIBLE * self.size * 2.0 ** -_largest_exponent(point)
+            if uncertainty <= max(LARGEST_UNCERTAINTY * derivative, negligible):
+                return best
+            reason = f"they give {derivative:.3g} with an uncertainty of {uncertainty:.3g}"
+        raise ValueError(
+            f"{self.op.name}: differences by {name} along {direction.label} cannot check anything here: {reason}; "
+            "choose another point, or use check_adjoint, which needs no differences"
+        )
 
 
-def _step_scale(point: np.ndarray[Any, Any], direction: np.ndarray[Any, Any]) -> float:
-    """A length along `direction` over which the argument moves by its own typical size, or by 1 if it is larger."""
-    finite = point[np.isfinite(point)]
-    size = float(np.sqrt(np.mean(np.square(np.clip(finite, -1.0, 1.0))))) if finite.size else 1.0
-    return max(size, 1e-3) / max(float(np.max(np.abs(direction), initial=0.0)), 1e-300)
+def _is_array(value: Any) -> bool:
+    """NumPy scalars are Python numbers here, as they are everywhere in this package."""
+    return api.is_array(value) and not isinstance(value, np.generic)
 
 
-def extrapolated_difference(function: Callable[[float], np.ndarray[Any, Any]], scale: float) -> np.ndarray[Any, Any]:
-    """d function / d h at 0: central differences at halved steps, extrapolated to step 0 (Richardson, order 8)."""
-    table = []
-    for relative in STEPS:
-        h = relative * scale
-        table.append((function(h) - function(-h)) / (2.0 * h))
-    for order in range(1, len(table)):
-        factor = 4.0**order
-        table = [(factor * fine - coarse) / (factor - 1.0) for coarse, fine in itertools.pairwise(table)]
-    return np.asarray(table[0])
+def _as_array(value: Any) -> Any:
+    return value if _is_array(value) else np.asarray(value)
 
 
-def _directions(point: np.ndarray[Any, Any], rng: np.random.Generator) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    """Each coordinate if there are few, and some random directions. Items of zero weight (-inf) do not move."""
-    finite = np.isfinite(point)
-    directions: list[tuple[str, np.ndarray[Any, Any]]] = []
+def _to_host(array: Any) -> Floats:
+    return api.host(_as_array(array)).astype(np.float64)
+
+
+def _widened(argument: Any) -> Any:
+    """Arrays of floating numbers in float64, or in the widest dtype that their device has; all else as it is."""
+    if not _is_array(argument):
+        return argument
+    xp = api.namespace_of(argument)
+    if not api.is_floating(argument, xp):
+        return argument
+    return xp.astype(argument, api.work_float(xp, api.device_of(argument)))
+
+
+def _shaped_like(argument: Any, numbers: Floats) -> Any:
+    """`numbers` in the form of an argument: an array of its library, dtype and device, or Python numbers."""
+    if not _is_array(argument):
+        return numbers.tolist()
+    xp, device = api.namespace_of(argument), api.device_of(argument)
+    floating = api.is_floating(argument, xp)
+    dtype = argument.dtype if floating else api.work_float(xp, device)
+    # Through lists, which every library takes on every device; reshape because a list forgets empty axes.
+    return xp.reshape(xp.asarray(numbers.tolist(), dtype=dtype, device=device), numbers.shape)
+
+
+# --- derivatives by differences -------------------------------------------------------------------
+
+
+class Direction(NamedTuple):
+    """Where an argument moves."""
+
+    label: str
+    tangent: Floats  # entries of few binary digits, the largest in [1, 2)
+    exponent: int  # 2**exponent is the size of the argument's entries along the direction
+
+
+class Measurement(NamedTuple):
+    """A derivative, and how far it may be from the truth, entry by entry."""
+
+    derivative: Floats
+    uncertainty: Floats
+
+    @property
+    def relative(self) -> float:
+        """Uncertainty relative to the largest entry."""
+        largest = _largest(self.derivative)
+        return _largest(self.uncertainty) / largest if largest > 0 else float("inf")
+
+
+def _directions(point: Floats, seed: int) -> list[Direction]:
+    """Each coordinate if there are few, and some random directions in which each entry moves by its own size."""
+    rng = np.random.default_rng(seed)
+    exponents = _exponents(point)
+    directions: list[Direction] = []
+    moving = np.argwhere(np.isfinite(point))
     if point.size <= COORDINATES_AT_MOST:
-        for index in np.ndindex(point.shape):
-            if finite[index]:
-                unit = np.zeros(point.shape)
-                unit[index] = 1.0
-                directions.append((f"coordinate {list(index)}", unit))
+        for index in moving:
+            unit = np.zeros(point.shape)
+            unit[tuple(index)] = 1.0
+            directions.append(Direction(f"coordinate {index.tolist()}", unit, int(exponents[tuple(index)])))
+    if len(moving) < 2:
+        return directions
+    largest = _largest_exponent(point)
     for number in range(RANDOM_DIRECTIONS):
-        directions.append((f"random direction {number}", np.where(finite, rng.normal(size=point.shape), 0.0)))
+        tangent = np.ldexp(_short_fractions(rng, point.shape, 3), exponents - largest)
+        tangent = np.where(np.isfinite(point), tangent, 0.0)
+        directions.append(Direction(f"random direction {number} of seed {seed}", tangent, largest))
     return directions
 
 
-def _compare(
-    claimed: np.ndarray[Any, Any],
-    measured: np.ndarray[Any, Any],
-    tolerance: float,
-    rule: str,
-    name: str,
-    label: str,
-) -> None:
-    scale = float(np.max(np.abs(measured), initial=0.0))
-    error = np.abs(claimed - measured)
-    allowed = tolerance * max(scale, 1.0)
-    if claimed.size and not bool(np.all(error <= allowed)):
-        worst = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
+def _short_fractions(rng: np.random.Generator, shape: tuple[int, ...], digits: int) -> Floats:
+    """Random numbers in (-2, -1] and [1, 2) with so few binary digits that every dtype holds them exactly."""
+    return rng.choice([-1.0, 1.0], size=shape) * np.ldexp(rng.integers(1 << digits, 2 << digits, size=shape), -digits)
+
+
+def _exponents(point: Floats) -> npt.NDArray[np.intc]:
+    """e with |x| in [2**(e - 1), 2**e); 0 where x is 0 or does not move."""
+    exponents = np.frexp(np.where(np.isfinite(point) & (point != 0), point, 0.5))[1]
+    return np.maximum(exponents, SMALLEST_EXPONENT)
+
+
+def _largest_exponent(point: Floats) -> int:
+    moving = _exponents(point)[np.isfinite(point)]
+    return int(np.max(moving)) if moving.size else 0
+
+
+def _largest(array: Floats) -> float:
+    return float(np.max(np.abs(array), initial=0.0))
+
+
+def _central_differences(
+    function: Callable[[float], Floats], exponents: range, finite: npt.NDArray[np.bool_]
+) -> Iterator[tuple[float, Floats]]:
+    """(h, difference quotient) for growing h, as long as the steps stay in the domain."""
+    for exponent in exponents:
+        step = 2.0**exponent
+        try:
+            with api.quiet():
+                difference = np.where(finite, function(step) - function(-step), 0.0) / (2.0 * step)
+        except (ValueError, ArithmeticError):
+            return
+        if not np.all(np.isfinite(difference)):
+            return
+        yield step, difference
+
+
+def _best_measurement(steps: Iterator[tuple[float, Floats]], rounding: Floats, target: float) -> Measurement | None:
+    """The first one that is good enough; it has the shortest steps, which miss no structure of the function."""
+    history: list[tuple[float, Floats]] = []
+    candidates: list[Measurement] = []
+    for step in steps:
+        history.append(step)
+        if len(history) < 3:
+            continue
+        (finest, fine), (_, middle), (_, coarse) = history[-3:]
+        derivative = _extrapolated(fine, middle)
+        uncertainty = np.abs(derivative - _extrapolated(middle, coarse)) + rounding / finest
+        candidates.append(Measurement(derivative, uncertainty))
+        if candidates[-1].relative <= target:
+            return candidates[-1]
+    resolved = [candidate for candidate in candidates if candidate.relative <= RESOLVED]
+    if resolved:
+        return min(resolved, key=lambda candidate: candidate.relative)
+    return min(candidates, key=lambda candidate: _largest(candidate.uncertainty), default=None)
+
+
+def _extrapolated(fine: Floats, coarse: Floats) -> Floats:
+    """The error of a central difference is even in h, so that two steps cancel its h^2 (Richardson)."""
+    return fine + (fine - coarse) / (4.0**GROWTH - 1.0)
+
+
+# --- claims against measurements; quiet, because a wrong claim may overflow -----------------------
+
+
+class Disagreement(NamedTuple):
+    """The entry with the largest error relative to what is allowed."""
+
+    excess: float  # error / allowed: more than 1 is too much
+    entry: list[int]
+    claimed: float
+    measured: float
+    allowed: float
+
+    @property
+    def size(self) -> str:
+        """For messages."""
+        return f"(error {abs(self.claimed - self.measured):.3g}, allowed {self.allowed:.3g})"
+
+
+_NOTHING = Disagreement(0.0, [], 0.0, 0.0, 0.0)
+
+
+@api.quiet()
+def _worst_entry(claimed: Floats, measured: Floats, allowed: Any) -> Disagreement:
+    """NaN and infinity are errors unless both sides have them."""
+    if claimed.size == 0:
+        return _NOTHING
+    excess = np.abs(claimed - measured) / allowed
+    same = (claimed == measured) | (np.isnan(claimed) & np.isnan(measured))
+    excess = np.where(same, 0.0, np.where(np.isnan(excess), np.inf, excess))
+    worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
+    return Disagreement(
+        float(excess[worst]),
+        [int(i) for i in worst],
+        float(claimed[worst]),
+        float(measured[worst]),
+        float(np.broadcast_to(allowed, excess.shape)[worst]),
+    )
+
+
+def _compare_values(call: _Call) -> None:
+    plain, own = call.value, _as_array(call.fwd_value)
+    if plain.dtype != own.dtype or tuple(plain.shape) != tuple(own.shape):
         raise AssertionError(
-            f"{rule} by {name} is wrong along {label}: entry {[int(i) for i in worst]} is {claimed[worst]!r}, "
-            f"differences give {measured[worst]!r} (error {error[worst]:.3g}, allowed {allowed:.3g})"
+            f"{call.op.name}: fwd returns {own.dtype} of shape {tuple(own.shape)}, but the plain call {plain.dtype} "
+            f"of shape {tuple(plain.shape)}"
         )
+    worst = _worst_entry(_to_host(own), call.values, call.rounding * call.size)
+    if worst.excess > 1:
+        raise AssertionError(
+            f"{call.op.name}: fwd returns another value than the plain call: entry {worst.entry} is "
+            f"{worst.claimed!r} instead of {worst.measured!r} {worst.size}"
+        )
+
+
+@api.quiet()
+def _compare_adjoint(call: _Call, rtol: float | None) -> None:
+    tolerance = call.rounding if rtol is None else rtol
+    rng = np.random.default_rng(call.seed)
+    names = tuple(call.points)
+    together = [names] if len(names) > 1 else []
+    for moving in [*((name,) for name in names), *together]:
+        for trial in range(RANDOM_DIRECTIONS):
+            cotangent = call.cotangent(rng)
+            tangents = {name: _short_fractions(rng, call.points[name].shape, 7) for name in moving}
+            gradients = call.vjp(cotangent, moving)
+            forward = np.ravel(cotangent * call.jvp(tangents))
+            backward = np.concatenate([np.ravel(gradients[name] * tangents[name]) for name in moving])
+            left, right = float(np.sum(forward)), float(np.sum(backward))
+            allowed = tolerance * float(np.sum(np.abs(forward)) + np.sum(np.abs(backward)))
+            allowed += max(call.floor(name) for name in moving) * float(np.sum(np.abs(cotangent)))
+            if not abs(left - right) <= allowed < np.inf:
+                raise AssertionError(
+                    f"{call.op.name}: jvp and vjp by {', '.join(moving)} are not adjoint along random pair {trial} of "
+                    f"seed {call.seed}: <v, J u> is {left!r}, but <J^T v, u> is {right!r} (difference "
+                    f"{abs(left - right):.3g}, allowed {allowed:.3g})"
+                )
+
+
+@api.quiet()
+def _compare_jvp(call: _Call, rtol: float | None) -> None:
+    tolerance = call.difference_tolerance(rtol)
+    for name in call.points:
+        found: list[tuple[Disagreement, str]] = []
+        for direction, measured in call.measurements(name, tolerance):
+            allowed = tolerance * _largest(measured.derivative) + UNCERTAINTY_FACTOR * measured.uncertainty
+            claimed = call.jvp({name: direction.tangent})
+            found.append((_worst_entry(claimed, measured.derivative, allowed + call.floor(name)), direction.label))
+        worst, label = max(found, key=lambda pair: pair[0].excess, default=(_NOTHING, ""))
+        if worst.excess > 1:
+            raise AssertionError(
+                f"{call.op.name}.jvp by {name} is wrong along {label}: entry {worst.entry} is {worst.claimed!r}, "
+                f"differences give {worst.measured!r} {worst.size}"
+            )
+
+
+@api.quiet()
+def _compare_vjp(call: _Call, rtol: float | None) -> None:
+    tolerance = call.difference_tolerance(rtol)
+    cotangent = call.cotangent(np.random.default_rng(call.seed))
+    for name in call.points:
+        gradient = call.vjp(cotangent, (name,))[name]
+        directions = call.measurements(name, tolerance)
+        claimed = np.asarray([np.sum(gradient * direction.tangent) for direction, _ in directions])
+        terms = [np.ravel(cotangent * measured.derivative) for _, measured in directions]
+        uncertainty = [np.sum(np.abs(cotangent) * measured.uncertainty) for _, measured in directions]
+        allowed = (
+            tolerance * max((float(np.sum(np.abs(term))) for term in terms), default=0.0)
+            + UNCERTAINTY_FACTOR * np.asarray(uncertainty)
+            + call.floor(name) * float(np.sum(np.abs(cotangent)))
+        )
+        worst = _worst_entry(claimed, np.asarray([np.sum(term) for term in terms]), allowed)
+        if worst.excess > 1:
+            raise AssertionError(
+                f"{call.op.name}.vjp by {name} is wrong along {directions[worst.entry[0]][0].label}: <J^T v, u> is "
+                f"{worst.claimed!r}, differences give {worst.measured!r} {worst.size}"
+            )

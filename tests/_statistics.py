@@ -1,9 +1,13 @@
 """Calibrated tests of samples against exact distributions.
 
-`assert_distribution` is Pearson's chi-square on cells of known probability. Its false-alarm rate is ALPHA = 1e-6 for
-each call (with a fixed seed: once, when the seed is chosen). Its power is a matter of design: for m cells and N draws a
-relative error of the cell probabilities with mean square e^2 (weighted by probability) has noncentrality N e^2.
-`smallest_error_found` gives the e that is found with power 1 - 1e-6; the tests state it.
+`assert_distribution` is the likelihood-ratio (G) test on cells of known probability, with Williams' correction and with
+rare cells put together until FEWEST_EXPECTED draws are expected in each: so the chi-square tail holds as far out as
+ALPHA (Pearson's statistic, with 5 expected, gives 70 times as many false alarms there). Its false-alarm rate is
+ALPHA = 1e-6 for each call; with a fixed seed the alarm would be raised once, when the seed is chosen.
+
+Its power is a matter of design. For m cells and N draws, relative errors of the cell probabilities of mean square e^2
+(weighted by probability) have noncentrality N e^2; `smallest_error_found` gives the e that is found with power
+1 - 1e-6, and the tests state it.
 """
 
 from __future__ import annotations
@@ -11,30 +15,66 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 ALPHA = 1e-6
-FEWEST_EXPECTED = 5.0  # cells below are pooled: the chi-square approximation needs them filled
+FEWEST_EXPECTED = 20.0
 
 
-def chi_square_p_value(counts: Any, probabilities: Any) -> float:
+# --- counts against probabilities -----------------------------------------------------------------
+
+
+def distribution_p_value(counts: Any, probabilities: Any) -> float:
     """P-value of the counts; cells of probability 0 must be empty."""
     counts, probabilities = np.asarray(counts, dtype=float), np.asarray(probabilities, dtype=float)
     if counts[probabilities == 0].any():
         return 0.0
     expected = counts.sum() * probabilities / probabilities.sum()
     rare = expected < FEWEST_EXPECTED
-    counts = np.append(counts[~rare], counts[rare].sum())
-    expected = np.append(expected[~rare], expected[rare].sum())
-    counts, expected = counts[expected > 0], expected[expected > 0]
-    statistic = np.sum((counts - expected) ** 2 / expected)
-    return float(stats.chi2.sf(statistic, len(counts) - 1)) if len(counts) > 1 else 1.0
+    if expected[rare].sum() == 0:
+        return _likelihood_ratio_p_value(counts[~rare], expected[~rare])
+    rare_counts, rare_expected = _join_rare_cells(counts[rare], expected[rare])
+    if rare_expected[0] >= FEWEST_EXPECTED:
+        return _likelihood_ratio_p_value(
+            np.append(counts[~rare], rare_counts), np.append(expected[~rare], rare_expected)
+        )
+    # Too rare even together: one cell, by its exact binomial distribution.
+    together = stats.binomtest(int(rare_counts[0]), int(counts.sum()), rare_expected[0] / counts.sum()).pvalue
+    return min(1.0, 2 * min(float(together), _likelihood_ratio_p_value(counts[~rare], expected[~rare])))
+
+
+def _likelihood_ratio_p_value(counts: Any, expected: Any) -> float:
+    freedom = len(counts) - 1
+    if freedom < 1:
+        return 1.0
+    draws = counts.sum()
+    expected = expected * (draws / expected.sum())
+    statistic = 2 * np.sum(special.xlogy(counts, counts / expected))
+    williams = 1 + (np.sum(draws / expected) - 1) / (6 * draws * freedom)
+    return float(stats.chi2.sf(statistic / williams, freedom))
+
+
+def _join_rare_cells(counts: Any, expected: Any) -> tuple[Any, Any]:
+    """Cells joined in order of size, so that each joint cell has FEWEST_EXPECTED if all of them together have."""
+    order = np.argsort(expected)
+    before = np.cumsum(expected[order]) - expected[order]
+    # A joint cell begins at each multiple of twice the limit; the cell across that line is smaller than the limit.
+    last = max(int(expected.sum() / (2 * FEWEST_EXPECTED)) - 1, 0)
+    joint = np.minimum((before / (2 * FEWEST_EXPECTED)).astype(int), last)
+    return np.bincount(joint, counts[order]), np.bincount(joint, expected[order])
 
 
 def assert_distribution(counts: Any, probabilities: Any, alpha: float = ALPHA) -> None:
     """The counts may come from the probabilities: fails in a fraction alpha of correct samplers' runs."""
-    p_value = chi_square_p_value(counts, probabilities)
-    assert p_value >= alpha, f"chi-square p-value {p_value:.3g} < {alpha:g}"
+    p_value = distribution_p_value(counts, probabilities)
+    assert p_value >= alpha, f"p-value {p_value:.3g} < {alpha:g}"
+
+
+def assert_independent(items: Any, probabilities: Any) -> None:
+    """The joint distribution of consecutive draws, in disjoint pairs, may be the product of that of one draw."""
+    pairs = np.asarray(items)[: len(items) // 2 * 2].reshape(-1, 2)
+    n = len(probabilities)
+    assert_distribution(np.bincount(pairs @ [n, 1], minlength=n * n), np.outer(probabilities, probabilities).ravel())
 
 
 def smallest_error_found(draws: int, cells: int, alpha: float = ALPHA, miss: float = 1e-6) -> float:
@@ -46,10 +86,43 @@ def smallest_error_found(draws: int, cells: int, alpha: float = ALPHA, miss: flo
 
 def count_rows(rows: Any, support: Any) -> np.ndarray[Any, Any]:
     """How often each row of `support` occurs among `rows`; a row that is not in the support is an error."""
-    place = {tuple(row): number for number, row in enumerate(np.asarray(support).tolist())}
-    found, counts = np.unique(np.asarray(rows), axis=0, return_counts=True)
-    result = np.zeros(len(place), dtype=np.int64)
-    for row, count in zip(found.tolist(), counts, strict=True):
-        assert tuple(row) in place, f"{row} is not in the support"
-        result[place[tuple(row)]] = count
-    return result
+    rows, support = np.asarray(rows), np.asarray(support)
+    if rows.shape[-1] == 0:
+        return np.asarray([len(rows)])
+    assert rows.min() >= 0, "a negative item"
+    digits = int(max(rows.max(), support.max())) + 1
+    place_value = digits ** np.arange(support.shape[-1])
+    codes, numbers = support @ place_value, rows @ place_value
+    order = np.argsort(codes)
+    found = np.minimum(np.searchsorted(codes, numbers, sorter=order), len(codes) - 1)
+    strange = codes[order][found] != numbers
+    assert not strange.any(), f"{rows[strange][0].tolist()} is not in the support"
+    return np.bincount(order[found], minlength=len(codes))
+
+
+# --- Gumbel noise ---------------------------------------------------------------------------------
+
+# Upper and lower tail probabilities of the cells' edges: half the cells are in the tails.
+TAILS = 0.5 * 10.0 ** -np.arange(0.0, 4.5, 0.5)
+
+
+def gumbel_cells() -> tuple[Any, Any]:
+    """Edges (m,) and probabilities (m + 1,) of cells of the standard Gumbel distribution, out to 5e-5 on both sides."""
+    lower = -np.log(-np.log(TAILS[::-1]))
+    upper = -np.log(-np.log1p(-TAILS[1:]))
+    below = np.concatenate([TAILS[::-1], 1 - TAILS[1:]])
+    return np.concatenate([lower, upper]), np.diff(below, prepend=0.0, append=1.0)
+
+
+def assert_gumbel(noise: Any) -> None:
+    """The noise may be standard Gumbel."""
+    edges, probabilities = gumbel_cells()
+    cells = np.searchsorted(edges, np.ravel(noise))
+    assert_distribution(np.bincount(cells, minlength=len(edges) + 1), probabilities)
+
+
+def assert_distinct(values: Any) -> None:
+    """No two values are equal, and none is infinite: what noise from a coarse grid of uniforms fails."""
+    values = np.ravel(values)
+    assert np.all(np.isfinite(values)), "an infinite value"
+    assert len(np.unique(values)) == len(values), f"{len(values) - len(np.unique(values))} ties"

@@ -289,3 +289,24 @@ def test_algorithm_2_draws_anew_at_each_call() -> None:
     rng = np.random.default_rng(0)
     first, second = (gt.relaxed_sample(np.zeros(5), 2, rng=rng) for _ in range(2))
     assert not np.array_equal(first, second)
+
+
+def test_noise_survives_large_log_weights() -> None:
+    """The relaxation sees no shift of a row, so that 1e30 next to noise of order 1 must not matter."""
+    noise = np.random.default_rng(16).gumbel(size=(4, 5))
+    expected = gt.relaxed_sample(np.zeros((4, 5)), 2, noise=noise)
+    np.testing.assert_array_equal(gt.relaxed_sample(np.full((4, 5), 1e30), 2, noise=noise), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.5, np.asarray([0.5, 2.0])])
+def test_residuals_are_not_the_callers_arrays(temperature) -> None:
+    """A training loop changes its parameters in place; that must not reach derivatives that are still to come."""
+    keys, cotangent = np.random.default_rng(17).normal(size=(2, 2, 6))
+    temperature = np.asarray(temperature)
+    _, residuals = gt.relaxed_topk.fwd(keys, 3, temperature=temperature)
+    both = ("keys", "temperature")
+    before = gt.relaxed_topk.vjp(residuals, cotangent, wrt=both)
+    keys *= 3.0
+    temperature *= 2.0
+    for was, now in zip(before, gt.relaxed_topk.vjp(residuals, cotangent, wrt=both), strict=True):
+        np.testing.assert_array_equal(now, was)

@@ -150,7 +150,7 @@ def relaxed_sample(
     (4,)
     """
     drawn, dtype = _draw_keys(log_weights, k, weights, rng, noise, axis, check)
-    return _evaluate(_prepare(drawn, "log_weights", k, temperature, axis, False, False, dtype), False)[0]
+    return _evaluate(_prepare(drawn, "log_weights", k, temperature, axis, False, check, dtype), False)[0]
 
 
 @relaxed_sample.fwd_rule
@@ -166,7 +166,7 @@ def _sample_fwd(
     check: bool = True,
 ) -> tuple[Array, Residuals]:
     drawn, dtype = _draw_keys(log_weights, k, weights, rng, noise, axis, check)
-    call = _prepare(drawn, "log_weights", k, temperature, axis, False, False, dtype)
+    call = _prepare(drawn, "log_weights", k, temperature, axis, False, check, dtype)
     return _with_residuals(call, "relaxed_sample", "log_weights")
 
 
@@ -182,10 +182,25 @@ def _draw_keys(
     k = _validation.check_k(k, given.shape[axis])
     xp = api.namespace_of(given)
     if check:
-        keys.check_values(api.move_items_last(given, axis, xp), in_logs, k, xp)
+        keys.check_values(given, in_logs, k, xp, axis)
+    dtype = api.work_float(xp, api.device_of(given))
+    logs = xp.astype(given, dtype, copy=False) if in_logs else keys.log_of_weights(given, xp)
+    return _centred(logs, axis, xp) + _gumbel_noise(given, name, rng, noise, check, xp), given.dtype
+
+
+def _centred(logs: Array, axis: int, xp: Namespace) -> Array:
+    """Log-weights less their row's largest: next to 1e30 the noise would be lost, and the relaxation sees no shift."""
+    if 0 in logs.shape:
+        return logs
+    top = xp.max(logs, axis=axis, keepdims=True)
+    return logs - xp.where(top > -math.inf, top, 0.0)
+
+
+def _gumbel_noise(given: Array, name: str, rng: Any, noise: Any, check: bool, xp: Namespace) -> Array:
+    """`noise` as it was given, or -log E of unit exponentials from `rng`; in the work dtype."""
+    device = api.device_of(given)
     if noise is None:
-        exponentials = _random.standard_exponential(rng, tuple(given.shape), xp, api.device_of(given))
-        return -keys.log_times(given, in_logs, exponentials, xp), given.dtype
+        return -xp.log(_random.standard_exponential(rng, tuple(given.shape), xp, device))
     if rng is not None:
         raise TypeError("pass rng or noise, not both: with noise= nothing is drawn")
     noise = _validation.adopt(noise, "noise", given, name)
@@ -194,9 +209,7 @@ def _draw_keys(
     if check and not bool(xp.all(xp.isfinite(noise))):
         index, value = _validation.first_bad(noise, xp.isfinite(noise))
         raise ValueError(f"noise{index} = {value}; pass finite Gumbel noise")
-    dtype = api.work_float(xp, api.device_of(given))
-    logs = xp.astype(given, dtype, copy=False) if in_logs else keys.log_of_weights(given, xp)
-    return logs + xp.astype(noise, dtype, copy=False), given.dtype
+    return xp.astype(noise, api.work_float(xp, device), copy=False)
 
 
 # --- one call: checked input in the form of the cores, and back -----------------------------------
@@ -238,10 +251,10 @@ def _prepare(
     xp = api.namespace_of(scores)
     items_last = api.move_items_last(scores, axis, xp)
     k = _validation.check_k(k, scores.shape[axis])
-    if check:
-        _validation.check_log_values(items_last, name, k, xp)
+    if check and dtype is None:  # keys that were drawn here come from checked weights
+        _validation.check_log_values(scores, name, k, xp, axis)
     batch = tuple(items_last.shape[:-1])
-    checked = _validation.check_temperature(temperature, scores, batch, check or not api.is_array(temperature))
+    checked = _validation.check_temperature(temperature, scores, batch, check)
     work = api.work_float(xp, api.device_of(scores))
     wide = xp.astype(checked, work, copy=False)
     power = 1.0 / float(wide) if checked.ndim == 0 and api.is_numpy_namespace(xp) else None
@@ -324,7 +337,15 @@ def _with_residuals(call: _Call, name: str, argument: str) -> tuple[Array, Resid
         ("temperature", settings.temperature_shape, call.temperature_dtype),
         ("result", _result_shape(settings), call.dtype),
     )
-    arrays = (value,) if trajectory is None else tuple(trajectory)
+    if trajectory is None:
+        arrays: tuple[Array, ...] = (call.xp.zeros_like(value),)
+    else:
+        # Copies: what the caller does to the keys or the temperature later must not reach the derivatives.
+        own = trajectory._replace(
+            keys=call.xp.asarray(trajectory.keys, copy=True),
+            temperature=call.xp.asarray(trajectory.temperature, copy=True),
+        )
+        arrays = tuple(own)
     return value, Residuals(name, arrays, settings, shapes)
 
 
