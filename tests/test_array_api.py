@@ -166,7 +166,12 @@ def test_sum_to_shape_keeps_float32(to_xp, xp, assert_close) -> None:
     ones = to_xp(np.ones((4, 2, 3)), "float32")
     assert_close(api.sum_to_shape(ones, (2, 1), xp), np.full((2, 1), 12.0), rtol=0, dtype="float32")
     assert_close(api.sum_to_shape(ones, (), xp), np.asarray(24.0), rtol=0, dtype="float32")
-    assert api.sum_to_shape(ones, (4, 2, 3), xp) is ones  # nothing to sum, nothing to copy
+
+
+def test_sum_to_shape_copies_nothing_where_nothing_is_summed(to_xp, xp) -> None:
+    for shape in ((4, 2, 3), (4, 1, 3)):
+        array = to_xp(np.ones(shape))
+        assert api.sum_to_shape(array, shape, xp) is array
 
 
 # --- warnings -------------------------------------------------------------------------------------

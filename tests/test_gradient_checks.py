@@ -403,11 +403,23 @@ def test_hard_points(name: str) -> None:
         disagreement(check, entrywise(function, derivative, 1e-6), np.asarray(point))
 
 
-def test_small_changes_on_a_large_value() -> None:
+@pytest.mark.parametrize(
+    ("name", "function", "derivative", "error"),
+    [
+        ("wave", lambda x: 1e8 + np.sin(x), np.cos, 1e-3),
+        (
+            "bump",  # long steps show a constant, with less uncertainty than short ones show the bump
+            lambda x: 1e3 + (x - 0.3) * np.exp(-((1e7 * (x - 0.3)) ** 2)),
+            lambda x: np.exp(-((1e7 * (x - 0.3)) ** 2)) * (1 - 2 * (1e7 * (x - 0.3)) ** 2),
+            0.1,
+        ),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_small_changes_on_a_large_value(name: str, function: Any, derivative: Any, error: float) -> None:
     """Next to 1e8 eight digits of sin x are lost: the tolerance widens by what is lost, and no further."""
-    right, wrong = (entrywise(lambda x: 1e8 + np.sin(x), np.cos, error) for error in (0.0, 1e-3))
-    gt.testing.check_operator(right, np.asarray([0.3, 0.7]))
-    disagreement(gt.testing.check_jvp, wrong, np.asarray([0.3, 0.7]))
+    gt.testing.check_operator(entrywise(function, derivative, 0.0), np.asarray([0.3]))
+    disagreement(gt.testing.check_jvp, entrywise(function, derivative, error), np.asarray([0.3]))
 
 
 @pytest.mark.parametrize("claim", [0.0, 1e-9])
@@ -449,6 +461,38 @@ def test_relaxed_topk_passes_at_every_temperature(name: str, t: float) -> None:
 def test_a_flat_derivative_passes_at_no_temperature(name: str, t: float) -> None:
     """Near ties the value is as good as constant over every step of more than a few temperatures."""
     disagreement(gt.testing.check_jvp, with_flat_jvp(gt.relaxed_topk), KEYS[name](t), 2, temperature=t)
+
+
+def steep_in_one_of_two(claim: float) -> Operator[Any]:
+    """1e6 sin x, by x and by a y that changes nothing; the derivative by y is claimed to be `claim`."""
+
+    @operator(Facts(differentiable=("x", "y"), range="|value| <= 1e6"), lambda rng: ((rng.normal(), 1.0), {}))
+    def steep(x: Any, y: Any) -> Any:
+        return 1e6 * np.sin(x)
+
+    @steep.fwd_rule
+    def _fwd(x: Any, y: Any) -> tuple[Any, gt.Residuals]:
+        shapes = (("x", x.shape, x.dtype), ("y", y.shape, y.dtype), ("result", x.shape, x.dtype))
+        return steep(x, y), gt.Residuals("steep", (1e6 * np.cos(x), np.full_like(y, claim)), None, shapes)
+
+    @steep.jvp_rule
+    def _jvp(residuals: gt.Residuals, tangents: Any) -> Any:
+        slopes = dict(zip("xy", residuals.arrays, strict=True))
+        return sum(slopes[name] * tangent for name, tangent in tangents.items())
+
+    @steep.vjp_rule
+    def _vjp(residuals: gt.Residuals, cotangent: Any, wrt: tuple[str, ...]) -> Any:
+        return {name: slope * cotangent for name, slope in zip("xy", residuals.arrays, strict=True)}
+
+    return steep
+
+
+def test_rounding_of_large_terms_that_cancel_is_no_error() -> None:
+    """Terms of 1e6 that cancel leave 1e-10, where differences of a value of 0 show an exact 0."""
+    point = np.zeros(1), np.ones(1)
+    gt.testing.check_operator(steep_in_one_of_two(1e-10), *point)
+    assert "jvp by y is wrong" in disagreement(gt.testing.check_jvp, steep_in_one_of_two(1e-5), *point)
+    assert "vjp by y is wrong" in disagreement(gt.testing.check_vjp, steep_in_one_of_two(1e-5), *point)
 
 
 def test_steps_do_not_leave_the_domain() -> None:
