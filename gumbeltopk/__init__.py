@@ -2,6 +2,7 @@
 
 from gumbeltopk import testing
 from gumbeltopk._random import CounterRNG
+from gumbeltopk._threads import get_num_threads, set_num_threads
 from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
 from gumbeltopk.distributions.subset import SubsetDistribution, subset_logpmf
 from gumbeltopk.keys import gumbel_keys, log_arrival_times
@@ -22,6 +23,7 @@ __all__ = [
     "PlackettLuce",
     "Residuals",
     "SubsetDistribution",
+    "get_num_threads",
     "gumbel_keys",
     "k_hot",
     "log_arrival_times",
@@ -29,6 +31,7 @@ __all__ = [
     "relaxed_sample",
     "relaxed_topk",
     "sample",
+    "set_num_threads",
     "subset_logpmf",
     "testing",
 ]

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gumbeltopk import _array_api as api
-from gumbeltopk._generic import plackett_luce, selection, subset, successive_softmax
+from gumbeltopk._generic import plackett_luce, relaxed_topk, selection, subset
+from gumbeltopk._numpy import relaxed_topk as numpy_relaxed_topk
 from gumbeltopk._numpy import selection as numpy_selection
-from gumbeltopk._numpy import successive_softmax as numpy_successive_softmax
 
 Core = Callable[..., Any]
 
@@ -21,15 +21,17 @@ CORES: dict[tuple[str, str], Core] = {
     ("generic", "ordered_logpmf"): plackett_luce.logpmf,
     ("generic", "ordered_score"): plackett_luce.score,
     ("generic", "put_along_rows"): selection.put_along_rows,
+    ("generic", "relaxed_topk"): relaxed_topk.forward,
+    ("generic", "relaxed_topk_jvp"): relaxed_topk.jvp,
+    ("generic", "relaxed_topk_vjp"): relaxed_topk.vjp,
     ("generic", "subset_logpmf"): subset.logpmf,
     ("generic", "subset_score"): subset.score,
-    ("generic", "successive_softmax"): successive_softmax.forward,
-    ("generic", "successive_softmax_jvp"): successive_softmax.jvp,
-    ("generic", "successive_softmax_vjp"): successive_softmax.vjp,
     ("cupy", "put_along_rows"): selection.put_along_rows_by_assignment,
     ("numpy", "put_along_rows"): selection.put_along_rows_by_assignment,
     ("numpy", "first_arrivals"): numpy_selection.first_arrivals,
-    ("numpy", "successive_softmax"): numpy_successive_softmax.forward,
+    ("numpy", "relaxed_topk"): numpy_relaxed_topk.forward,
+    ("numpy", "relaxed_topk_jvp"): numpy_relaxed_topk.jvp,
+    ("numpy", "relaxed_topk_vjp"): numpy_relaxed_topk.vjp,
 }
 
 

@@ -151,6 +151,16 @@ def _check_temperature_values(temperature: Array) -> None:
         )
 
 
+def check_method(method: Any, steps: bool, xp: Namespace) -> None:
+    """A way to compute successive softmax that there is for this library and these results."""
+    if method not in ("auto", "direct", "compressed"):
+        raise ValueError(f"method = {method!r} is not known; choose 'auto', 'direct' or 'compressed'")
+    if method == "compressed" and steps:
+        raise ValueError("method = 'compressed' makes no steps of all items; pass 'auto' or 'direct' with steps=True")
+    if method == "compressed" and not api.is_numpy_namespace(xp):
+        raise ValueError(f"method = 'compressed' is for NumPy arrays, not {api.namespace_name(xp)}'s; pass 'auto'")
+
+
 # --- weights --------------------------------------------------------------------------------------
 
 

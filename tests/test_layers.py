@@ -72,9 +72,11 @@ def allowed_imports(name: str) -> tuple[str, ...] | None:
         return ("gumbeltopk._array_api",)
     if within(name, "gumbeltopk._generic"):
         return ("gumbeltopk._array_api", "gumbeltopk._generic")
+    if name == "gumbeltopk._threads":
+        return ("gumbeltopk._array_api",)
     if within(name, *CORES):
         own = ".".join(name.split(".")[:2])
-        return ("gumbeltopk._array_api", "gumbeltopk._generic", own)
+        return ("gumbeltopk._array_api", "gumbeltopk._generic", "gumbeltopk._threads", own)
     if name == "gumbeltopk._dispatch":
         return ("gumbeltopk._array_api", *CORES)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from gumbeltopk import _array_api as api
 from gumbeltopk import _dispatch, _random, _validation, keys
 from gumbeltopk._array_api import Array, Namespace
-from gumbeltopk._generic.successive_softmax import Trajectory, checkpoint_interval
 from gumbeltopk.operator import Facts, Residuals, operator
 
 __all__ = ["relaxed_sample", "relaxed_topk"]
@@ -43,7 +42,14 @@ SAMPLE_FACTS = Facts(
 
 @operator(TOPK_FACTS, _example_topk)
 def relaxed_topk(
-    keys: Any, k: Any, *, temperature: Any = 1.0, axis: int = -1, steps: bool = False, check: bool = True
+    keys: Any,
+    k: Any,
+    *,
+    temperature: Any = 1.0,
+    axis: int = -1,
+    steps: bool = False,
+    method: str = "auto",
+    check: bool = True,
 ) -> Array:
     """Relaxed k-hot vector of the k largest keys, by successive softmax (RelaxedTopK, eqs. 3-5).
 
@@ -63,6 +69,10 @@ def relaxed_topk(
         The axis of the items; all others are batch axes.
     steps : bool
         Return the k relaxed one-hots p^1 .. p^k instead of their sum.
+    method : {"auto", "direct", "compressed"}
+        How it is computed; the results agree to rounding. "direct" makes k steps on n items. "compressed" makes them on
+        a few hundred weighted points (NumPy arrays only), so that k hardly counts; rows where that would cost accuracy
+        go to the direct form. "auto" takes the faster one.
     check : bool
         Whether to look for bad values (on a GPU this waits for the device).
 
@@ -91,15 +101,22 @@ def relaxed_topk(
     >>> gt.relaxed_topk([1.0, 2.0, 3.0], 2, temperature=0.1).round(3).tolist()
     [0.0, 1.0, 1.0]
     """
-    call = _prepare(keys, "keys", k, temperature, axis, steps, check)
+    call = _prepare(keys, "keys", k, temperature, axis, steps, method, check)
     return _evaluate(call, False)[0]
 
 
 @relaxed_topk.fwd_rule
 def _topk_fwd(
-    keys: Any, k: Any, *, temperature: Any = 1.0, axis: int = -1, steps: bool = False, check: bool = True
+    keys: Any,
+    k: Any,
+    *,
+    temperature: Any = 1.0,
+    axis: int = -1,
+    steps: bool = False,
+    method: str = "auto",
+    check: bool = True,
 ) -> tuple[Array, Residuals]:
-    return _with_residuals(_prepare(keys, "keys", k, temperature, axis, steps, check), "relaxed_topk", "keys")
+    return _with_residuals(_prepare(keys, "keys", k, temperature, axis, steps, method, check), "relaxed_topk", "keys")
 
 
 @operator(SAMPLE_FACTS, _example_sample)
@@ -112,6 +129,7 @@ def relaxed_sample(
     rng: Any = None,
     noise: Any = None,
     axis: int = -1,
+    method: str = "auto",
     check: bool = True,
 ) -> Array:
     """Relaxed subset sample: Gumbel keys, then relaxed top-k (Algorithm 2).
@@ -126,7 +144,7 @@ def relaxed_sample(
         Number of items.
     weights : array_like, shape (..., n)
         The weights themselves, instead of `log_weights`. Gradients are by the log-weights all the same.
-    temperature, axis, check
+    temperature, axis, method, check
         As for `relaxed_topk`.
     rng : None, int, SeedSequence, Generator or CounterRNG
         Source of the Gumbel noise.
@@ -150,7 +168,7 @@ def relaxed_sample(
     (4,)
     """
     drawn, dtype = _draw_keys(log_weights, k, weights, rng, noise, axis, check)
-    return _evaluate(_prepare(drawn, "log_weights", k, temperature, axis, False, check, dtype), False)[0]
+    return _evaluate(_prepare(drawn, "log_weights", k, temperature, axis, False, method, check, dtype), False)[0]
 
 
 @relaxed_sample.fwd_rule
@@ -163,10 +181,11 @@ def _sample_fwd(
     rng: Any = None,
     noise: Any = None,
     axis: int = -1,
+    method: str = "auto",
     check: bool = True,
 ) -> tuple[Array, Residuals]:
     drawn, dtype = _draw_keys(log_weights, k, weights, rng, noise, axis, check)
-    call = _prepare(drawn, "log_weights", k, temperature, axis, False, check, dtype)
+    call = _prepare(drawn, "log_weights", k, temperature, axis, False, method, check, dtype)
     return _with_residuals(call, "relaxed_sample", "log_weights")
 
 
@@ -223,16 +242,17 @@ class Settings(NamedTuple):
     steps: bool
     shape: tuple[int, ...]
     temperature_shape: tuple[int, ...]
-    power: float | None
+    power: float | None  # 1 / temperature, where it is known on the host
+    form: Hashable  # of the trajectory: the core's own affair
 
 
 class _Call(NamedTuple):
     xp: Namespace
     settings: Settings
-    rows: Array  # (rows, n) in the work dtype
+    rows: Array  # (rows, n)
     temperature: Array  # (rows, 1) or (1, 1) in the work dtype
-    power: Any  # 1 / temperature
-    dtype: Any  # of the keys and of the result
+    method: str
+    dtype: Any  # of the result
     temperature_dtype: Any
 
 
@@ -243,6 +263,7 @@ def _prepare(
     temperature: Any,
     axis: int,
     steps: bool,
+    method: str,
     check: bool,
     dtype: Any = None,
 ) -> _Call:
@@ -251,22 +272,22 @@ def _prepare(
     xp = api.namespace_of(scores)
     items_last = api.move_items_last(scores, axis, xp)
     k = _validation.check_k(k, scores.shape[axis])
+    _validation.check_method(method, steps, xp)
     if check and dtype is None:  # keys that were drawn here come from checked weights
         _validation.check_log_values(scores, name, k, xp, axis)
     batch = tuple(items_last.shape[:-1])
     checked = _validation.check_temperature(temperature, scores, batch, check)
-    work = api.work_float(xp, api.device_of(scores))
-    wide = xp.astype(checked, work, copy=False)
+    wide = xp.astype(checked, api.work_float(xp, api.device_of(scores)), copy=False)
     power = 1.0 / float(wide) if checked.ndim == 0 and api.is_numpy_namespace(xp) else None
     if checked.ndim == 0 and isinstance(temperature, (int, float)):
         power = 1.0 / float(temperature)  # no need to ask the device
-    settings = Settings(k, axis, bool(steps), tuple(scores.shape), tuple(checked.shape), power)
+    settings = Settings(k, axis, bool(steps), tuple(scores.shape), tuple(checked.shape), power, None)
     return _Call(
         xp,
         settings,
-        api.flatten_batch(xp.astype(items_last, work, copy=False), xp),
+        api.flatten_batch(items_last, xp),
         _per_row(wide, batch, xp),
-        1.0 / _per_row(wide, batch, xp) if power is None else power,
+        method,
         scores.dtype if dtype is None else dtype,
         checked.dtype,
     )
@@ -290,20 +311,17 @@ def _result_shape(settings: Settings) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _evaluate(call: _Call, keep: bool) -> tuple[Array, Trajectory | None]:
+def _evaluate(call: _Call, keep: bool) -> tuple[Array, tuple[Array, ...] | None, Hashable]:
+    """The value, and the trajectory with its form."""
     xp, settings = call.xp, call.settings
     if _is_empty(settings):
         zeros = xp.zeros(_result_shape(settings), dtype=call.dtype, device=api.device_of(call.rows))
-        return zeros, None
-    every = 1 if settings.steps else checkpoint_interval(settings.k) if keep else None
-    forward = _dispatch.core("successive_softmax", xp)
+        return zeros, None, None
+    power = 1.0 / call.temperature if settings.power is None else settings.power
+    forward = _dispatch.core("relaxed_topk", xp)
     with api.quiet():
-        a, trajectory = forward(call.rows, call.temperature, call.power, settings.k, every, xp)
-        if settings.steps:
-            states = trajectory.checkpoints
-            in_logs = trajectory.in_logs
-            a = xp.where(in_logs, xp.exp(states), states) if bool(xp.any(in_logs)) else states
-    return _restore(a, settings, call.dtype, xp), trajectory
+        result = forward(call.rows, call.temperature, power, settings.k, call.method, settings.steps, keep, xp)
+    return _restore(result.a, settings, call.dtype, xp), result.trajectory, result.form
 
 
 def _restore(rows: Array, settings: Settings, dtype: Any, xp: Namespace) -> Array:
@@ -330,28 +348,19 @@ def _flatten(array: Array, settings: Settings, dtype: Any, xp: Namespace) -> Arr
 
 
 def _with_residuals(call: _Call, name: str, argument: str) -> tuple[Array, Residuals]:
-    value, trajectory = _evaluate(call, True)
-    settings = call.settings
+    value, trajectory, form = _evaluate(call, True)
+    settings = call.settings._replace(form=form)
     shapes = (
         (argument, settings.shape, call.dtype),
         ("temperature", settings.temperature_shape, call.temperature_dtype),
         ("result", _result_shape(settings), call.dtype),
     )
-    if trajectory is None:
-        arrays: tuple[Array, ...] = (call.xp.zeros_like(value),)
-    else:
-        # Copies: what the caller does to the keys or the temperature later must not reach the derivatives.
-        own = trajectory._replace(
-            keys=call.xp.asarray(trajectory.keys, copy=True),
-            temperature=call.xp.asarray(trajectory.temperature, copy=True),
-        )
-        arrays = tuple(own)
+    arrays = (call.xp.zeros_like(value),) if trajectory is None else trajectory
     return value, Residuals(name, arrays, settings, shapes)
 
 
-def _power(residuals: Residuals) -> Any:
-    known = residuals.static.power
-    return 1.0 / residuals.arrays[1] if known is None else known
+def _batch(settings: Settings) -> tuple[int, ...]:
+    return tuple(length for i, length in enumerate(settings.shape) if i != settings.axis)
 
 
 @relaxed_topk.jvp_rule
@@ -359,33 +368,30 @@ def _power(residuals: Residuals) -> Any:
 def _jvp(residuals: Residuals, tangents: Mapping[str, Array]) -> Array:
     settings: Settings = residuals.static
     xp = api.namespace_of(residuals.arrays[0])
-    dtype = residuals.shapes[-1][2]
+    (argument, shape, dtype), _, (_, _, result_dtype) = residuals.shapes
     if _is_empty(settings):
         return xp.zeros_like(residuals.arrays[0])
-    trajectory = Trajectory(*residuals.arrays)
-    key_tangent = xp.zeros_like(trajectory.keys)
-    temperature_tangent = xp.zeros_like(trajectory.temperature)
-    batch = tuple(length for i, length in enumerate(settings.shape) if i != settings.axis)
-    for name, tangent in tangents.items():
-        wide = xp.astype(tangent, trajectory.keys.dtype, copy=False)
-        if name == "temperature":
-            temperature_tangent = _per_row(wide, batch, xp)
-        else:
-            key_tangent = api.flatten_batch(api.move_items_last(wide, settings.axis, xp), xp)
-    core = _dispatch.core("successive_softmax_jvp", xp)
-    every = 1 if settings.steps else checkpoint_interval(settings.k)
+    device = api.device_of(residuals.arrays[0])
+    work = api.work_float(xp, device)
+    key_tangent = tangents[argument] if argument in tangents else xp.zeros(shape, dtype=dtype, device=device)
+    key_rows = api.flatten_batch(api.move_items_last(key_tangent, settings.axis, xp), xp)
+    temperature_rows = xp.zeros((1, 1), dtype=work, device=device)
+    if "temperature" in tangents:
+        wide = xp.astype(tangents["temperature"], work, copy=False)
+        temperature_rows = _per_row(wide, _batch(settings), xp)
+    core = _dispatch.core("relaxed_topk_jvp", xp)
     with api.quiet():
         rows = core(
-            trajectory,
-            _power(residuals),
+            residuals.arrays,
+            settings.form,
+            settings.power,
             settings.k,
-            every,
-            key_tangent,
-            temperature_tangent,
             settings.steps,
+            xp.astype(key_rows, dtype, copy=False),
+            temperature_rows,
             xp,
         )
-    return _restore(rows, settings, dtype, xp)
+    return _restore(rows, settings, result_dtype, xp)
 
 
 @relaxed_topk.vjp_rule
@@ -400,14 +406,19 @@ def _vjp(residuals: Residuals, cotangent: Array, wrt: tuple[str, ...]) -> dict[s
             argument: xp.zeros(shape, dtype=dtype, device=device),
             "temperature": xp.zeros(temperature_shape, dtype=temperature_dtype, device=device),
         }
-    trajectory = Trajectory(*residuals.arrays)
-    core = _dispatch.core("successive_softmax_vjp", xp)
-    every = 1 if settings.steps else checkpoint_interval(settings.k)
-    rows = _flatten(cotangent, settings, trajectory.keys.dtype, xp)
+    core = _dispatch.core("relaxed_topk_vjp", xp)
     with api.quiet():
-        key_rows, temperature_rows = core(trajectory, _power(residuals), settings.k, every, rows, settings.steps, xp)
-    batch = tuple(length for i, length in enumerate(settings.shape) if i != settings.axis)
-    by_temperature = api.sum_to_shape(xp.reshape(temperature_rows, batch), temperature_shape, xp)
+        key_rows, temperature_rows = core(
+            residuals.arrays,
+            settings.form,
+            settings.power,
+            settings.k,
+            settings.steps,
+            _flatten(cotangent, settings, dtype, xp),
+            "temperature" in wrt,
+            xp,
+        )
+    by_temperature = api.sum_to_shape(xp.reshape(temperature_rows, _batch(settings)), temperature_shape, xp)
     return {
         argument: _restore(key_rows, settings._replace(steps=False), dtype, xp),
         "temperature": xp.astype(by_temperature, temperature_dtype, copy=False),

@@ -1,0 +1,1 @@
+"""Successive softmax at a cost that does not grow with k."""

@@ -1,0 +1,94 @@
+"""Both derivatives of one block of rows: inputs to points, the linear recursion, and back to all items.
+
+An item's tangent or adjoint is g E(v) + D(v), g its own input: the recursion follows E and D at the nodes, with the
+node weights of the measures sum g delta_v and sum delta_v.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gumbeltopk._numpy.compression import linear_recursion, measure
+from gumbeltopk._numpy.compression.block import ORDER, Block, bins_of, write_heavy
+
+Floats = npt.NDArray[Any]
+
+
+def vjp(block: Block, power: float | None, cotangent: Any, with_temperature: bool) -> tuple[Any, Floats]:
+    """Gradients by the keys (rows, n) and by the temperature (rows, 1)."""
+    beta = 1.0 / block.temperature if power is None else power
+    expansion = _expansion(block)
+    columns = expansion.columns(cotangent, expansion.of_heavy(cotangent))
+    x, by_logs = linear_recursion.reverse(block.states, block.weights, columns, beta, with_temperature)
+    gradient = expansion.read(x, cotangent)
+    by_temperature = np.zeros((len(gradient), 1))
+    if with_temperature:
+        # beta_bar = sum x_1 r + sum_j sum x_{j+1} log(1 - p^j); sum x_1 = 0, so that r - thr = t log v will do for r.
+        by_keys = np.vecdot(gradient, _log_v_of_all(block), dtype=np.float64)[:, None] * block.temperature
+        by_temperature = -(by_logs[:, None] + by_keys) / block.temperature**2
+    np.multiply(gradient, np.asarray(beta, dtype=gradient.dtype), out=gradient)
+    return gradient, by_temperature
+
+
+def jvp(block: Block, power: float | None, key_tangent: Any, temperature_tangent: Floats) -> Any:
+    """Tangent of the value (rows, n); the tangent of the temperature is (rows, 1) or (1, 1)."""
+    beta = 1.0 / block.temperature if power is None else power
+    dbeta = -temperature_tangent / block.temperature**2
+    expansion = _expansion(block)
+    inputs = key_tangent * np.asarray(beta, dtype=key_tangent.dtype)
+    heavy = beta * expansion.of_heavy(key_tangent)
+    if np.any(dbeta):  # l^1 = beta r: dl^1 = beta dr + dbeta r, where r - thr = t log v will do for r
+        by_log_v = dbeta * block.temperature
+        inputs = inputs + by_log_v.astype(inputs.dtype) * _log_v_of_all(block)
+        heavy = heavy + by_log_v * np.where(np.isfinite(block.log_v), block.log_v, 0.0)
+    columns = expansion.columns(inputs, heavy)
+    return expansion.read(linear_recursion.tangent(block.states, block.weights, columns, beta, dbeta), inputs)
+
+
+def _log_v_of_all(block: Block) -> Any:
+    """(r - thr) / t of all items (rows, n); 0 for those whose v has vanished, and which do not matter."""
+    logs = np.where(block.v > 0.0, np.log(block.v), 0.0)
+    heavy = np.where(np.isfinite(block.log_v), block.log_v, 0.0)
+    np.put_along_axis(logs, block.kept, heavy.astype(logs.dtype), axis=1)
+    return logs
+
+
+class _Expansion(NamedTuple):
+    """The way from all items to a block's points, and back; g is an input of all items (rows, n)."""
+
+    block: Block
+    bins: measure.Bins
+
+    def of_heavy(self, g: Any) -> Floats:
+        """The inputs of the heavy items (rows, m)."""
+        return np.take_along_axis(g, self.block.kept, axis=1).astype(np.float64)
+
+    def columns(self, g: Any, heavy: Floats) -> linear_recursion.Columns:
+        """The columns of a derivative for inputs `g`, which are `heavy` at the heavy items."""
+        sums = measure.power_sums(self.block.v, int(self.block.degree), factor=g)
+        of_bins = measure.bin_weights(self.bins, heavy[0, self.bins.binned])
+        node_weights = np.concatenate(
+            [np.broadcast_to(of_bins, (len(sums), len(of_bins))), measure.node_weights(sums)], axis=1
+        )
+        return linear_recursion.columns(heavy[:, self.bins.exact], node_weights, self.block.weights)
+
+    def read(self, columns: Floats, g: Any) -> Any:
+        """g E(v) + D(v) of all items (rows, n)."""
+        block, bins = self.block, self.bins
+        items, degree = len(bins.exact), int(block.degree)
+        at_items, e, d = np.split(columns, [items, (items + columns.shape[1]) // 2], axis=1)
+        in_bins = e.shape[1] - degree
+        result = np.empty_like(block.v)
+        e_powers, d_powers = measure.coefficients(e[:, in_bins:]), measure.coefficients(d[:, in_bins:])
+        measure.evaluate_pair(e_powers, d_powers, block.v, g, result)
+        e_binned, d_binned = (measure.read_bins(bins, values[0, :in_bins]) for values in (e, d))
+        binned = g[0, block.kept[0, bins.binned]] * e_binned + d_binned
+        write_heavy(result, block.kept, bins, at_items, binned)
+        return result
+
+
+def _expansion(block: Block) -> _Expansion:
+    return _Expansion(block, bins_of(block.log_v, int(block.out_of_bins), ORDER[block.v.dtype.itemsize]))

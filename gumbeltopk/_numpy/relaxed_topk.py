@@ -1,0 +1,98 @@
+"""The core of `relaxed_topk` for NumPy arrays: the compressed form or the direct one, whichever is faster.
+
+The direct form, and the steps themselves, k x n numbers, come from the generic core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from gumbeltopk._generic import relaxed_topk as generic
+from gumbeltopk._numpy import crossover
+from gumbeltopk._numpy.compression import driver
+from gumbeltopk._numpy.compression.block import Block
+
+FIELDS_OF_BLOCK = len(Block._fields)
+
+
+def forward(
+    keys: Any, temperature: Any, power: Any, k: int, method: str, steps: bool, keep: bool, xp: Any
+) -> generic.Result:
+    """As the generic `forward`."""
+    if steps:
+        return generic.forward(keys, temperature, power, k, method, steps, keep, xp)
+    rows = np.ascontiguousarray(keys, dtype=np.promote_types(keys.dtype, np.float32))
+    if method == "auto":
+        compressed = crossover.prefers_compressed(rows.shape[0], rows.shape[1], k, power)
+        method = "compressed" if compressed else "direct"
+    if method == "direct":
+        return generic.forward(keys, temperature, power, k, method, steps, keep, xp)
+    outcome = driver.forward(rows, temperature, power, k, keep)
+    arrays = tuple(array for block in outcome.blocks for array in block)
+    of_left: Hashable = None
+    if outcome.left.size:
+        left = outcome.left
+        t = temperature if len(temperature) == 1 else temperature[left]
+        own_power = power if isinstance(power, float) or len(power) == 1 else power[left]
+        result = generic.forward(rows[left], t, own_power, k, "direct", False, keep, xp)
+        outcome.a[left] = result.a
+        of_left, arrays = result.form, (*arrays, left, *(result.trajectory or ()))
+    return generic.Result(outcome.a, arrays if keep else None, ("compressed", len(outcome.blocks), of_left))
+
+
+def _blocks(trajectory: tuple[Any, ...], form: Any) -> tuple[list[Block], tuple[Any, ...]]:
+    """The blocks of a compressed trajectory, and the arrays that follow: the rows left over and their trajectory."""
+    end = form[1] * FIELDS_OF_BLOCK
+    blocks = [Block(*trajectory[first : first + FIELDS_OF_BLOCK]) for first in range(0, end, FIELDS_OF_BLOCK)]
+    return blocks, trajectory[end:]
+
+
+def vjp(
+    trajectory: tuple[Any, ...],
+    form: Any,
+    power: Any,
+    k: int,
+    steps: bool,
+    cotangent: Any,
+    with_temperature: bool,
+    xp: Any,
+) -> tuple[Any, Any]:
+    """As the generic `vjp`."""
+    if form == "generic":
+        return generic.vjp(trajectory, form, power, k, steps, cotangent, with_temperature, xp)
+    rows = np.ascontiguousarray(cotangent, dtype=np.promote_types(cotangent.dtype, np.float32))
+    blocks, rest = _blocks(trajectory, form)
+    gradient, by_temperature = np.empty_like(rows), np.zeros((len(rows), 1))
+    driver.vjp(blocks, power, rows, with_temperature, gradient, by_temperature)
+    if form[2]:
+        left, *own = rest
+        result = vjp(tuple(own), form[2], power, k, False, rows[left], with_temperature, xp)
+        gradient[left], by_temperature[left] = result
+    return gradient, by_temperature
+
+
+def jvp(
+    trajectory: tuple[Any, ...],
+    form: Any,
+    power: Any,
+    k: int,
+    steps: bool,
+    key_tangent: Any,
+    temperature_tangent: Any,
+    xp: Any,
+) -> Any:
+    """As the generic `jvp`."""
+    if form == "generic":
+        return generic.jvp(trajectory, form, power, k, steps, key_tangent, temperature_tangent, xp)
+    rows = np.ascontiguousarray(key_tangent, dtype=np.promote_types(key_tangent.dtype, np.float32))
+    blocks, rest = _blocks(trajectory, form)
+    tangent = np.empty_like(rows)
+    driver.jvp(blocks, power, rows, temperature_tangent, tangent)
+    if form[2]:
+        left, *own = rest
+        dt = temperature_tangent if len(temperature_tangent) == 1 else temperature_tangent[left]
+        tangent[left] = jvp(tuple(own), form[2], power, k, False, rows[left], dt, xp)
+    return tangent
