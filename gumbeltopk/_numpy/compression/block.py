@@ -23,7 +23,8 @@ LARGEST_LAST_TERM = {4: 1e-7, 8: 5e-14}  # of the series on a bin
 ESTIMATED_REACH = 1.3  # the estimate is seldom more than this factor too large
 HOPELESS_REACH = 2.0  # such a row does not set the degree of all
 MOST_FLOAT32_STEPS = 64
-COLDEST_FLOAT32 = 0.5
+SMALLEST_FLOAT32_SHARE = 1e-25  # of an item at the threshold; float32 ends at 1e-38
+COLDEST_FLOAT32, HOTTEST_FLOAT32 = 0.5, 1e30
 ITEMS_OUT_OF_BINS = 256
 FEWEST_STEPS_FOR_BINS = 64
 
@@ -88,8 +89,9 @@ def attempt(keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, 
     )
     node_v = np.concatenate([np.exp(bins.log_nodes), measure.power_nodes(degree)])
     p, per_v = _first_state(split.heavy[:, bins.exact], split.threshold, t, weights, node_v)
-    if keys.dtype == np.float32 and k <= MOST_FLOAT32_STEPS and recursion.holds_out(rows, power):
-        p = p.astype(np.float32)  # no step magnifies an error
+    narrow = keys.dtype == np.float32 and k <= MOST_FLOAT32_STEPS and recursion.holds_out(rows, power)
+    if narrow and np.min(per_v) > SMALLEST_FLOAT32_SHARE:
+        p = p.astype(np.float32)  # no step magnifies an error, and no share is lost
     result = recursion.run(p, weights, power, k, keep)
 
     at_items, at_bins, at_powers = np.split(result.total, [len(bins.exact), weights.shape[1] - degree], axis=1)
@@ -242,8 +244,10 @@ def _filler(keys: Any, threshold: Any, t: Floats, v: Any, kept: Indices) -> Any:
 
 
 def _exponentials(keys: Any, threshold: Any, t: Floats, out: Any) -> None:
-    """exp((r - thr) / t). Where 1 / t magnifies the rounding of a float32 difference, the exponent is float64."""
-    if out.dtype == np.float32 and np.min(t) < COLDEST_FLOAT32:
+    """exp((r - thr) / t). The exponent is float64 where 1 / t magnifies the rounding of a float32 difference, and where
+    a difference that overflows float32 matters.
+    """
+    if out.dtype == np.float32 and not COLDEST_FLOAT32 <= np.min(t) <= np.max(t) <= HOTTEST_FLOAT32:
         rows_at_a_time = max(1, measure.TILE // keys.shape[1])
         for first in range(0, len(keys), rows_at_a_time):
             rows = slice(first, first + rows_at_a_time)

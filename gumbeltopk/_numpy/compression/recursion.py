@@ -22,6 +22,7 @@ from gumbeltopk._generic.successive_softmax import LARGEST_POWER_BY_PRODUCTS
 
 CHUNK = 16  # steps between two looks at the pivot
 CHUNK_ITEMS = 1 << 15  # of the arrays of a chunk
+LAZY_NATS = 8.0  # by which unnormalised numbers may shrink: items at e^-700 stay normal float64
 
 Floats = npt.NDArray[Any]
 
@@ -147,8 +148,10 @@ def _chunk_again(block: Floats, weights: Floats, power: Any, masses: Floats, row
 
 
 def _lazy_steps(mass: float) -> int:
-    """How many steps `_LazySteps` can make before Z, about S^(2^steps), underflows."""
-    return max(1, int(math.log2(300.0 / max(-math.log(mass), 1e-3))) if 0.0 < mass < 1.0 else 1)
+    """How many steps `_LazySteps` can make while Z, about S^(2^steps), takes no digits off the smallest p."""
+    if not 0.0 < mass < 1.0:
+        return 1
+    return max(1, int(math.log2(LAZY_NATS / max(-math.log(mass), 1e-4))))
 
 
 class _LazySteps:
