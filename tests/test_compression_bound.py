@@ -1,4 +1,4 @@
-"""What compression neglects stays below its bound: the theorems of docs/derivations/measure_compression.md, and a
+"""What compression neglects stays below its bound: the theorems of docs/derivations/successive_softmax.md, and a
 search for counterexamples among keys that are made to break them.
 """
 
