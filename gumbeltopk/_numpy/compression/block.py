@@ -16,7 +16,7 @@ Indices = npt.NDArray[np.intp]
 LONG_ROW = 1 << 15  # items from which on a row is taken alone
 SAMPLE = 1 << 13  # items looked at to find the threshold of a long row
 # By item size of the dtype:
-TOLERANCE = {4: 5e-8, 8: 1.5e-16}  # what may be neglected of a normaliser: less than the dtype's rounding
+TOLERANCE = {4: 5e-8, 8: 1.5e-16}  # what may be neglected of a normaliser: about a rounding unit of the dtype
 LARGEST_DEGREE = {4: 9, 8: 15}
 ORDER = {4: 8, 8: 15}  # nodes of an octave bin
 LARGEST_LAST_TERM = {4: 1e-7, 8: 5e-14}  # of the series on a bin
