@@ -17,6 +17,7 @@ from gumbeltopk import _array_api as api
 from gumbeltopk._array_api import Array, Namespace
 
 ROWS_IN_A_MESSAGE = 8
+SMALLEST_TEMPERATURE = 2.0**-1022  # of smaller ones, 1 / temperature overflows
 
 
 # --- arrays ---------------------------------------------------------------------------------------
@@ -24,8 +25,7 @@ ROWS_IN_A_MESSAGE = 8
 
 def as_array(array: Any, name: str) -> Array:
     """An array of one of the supported namespaces; lists and scalars become NumPy arrays."""
-    rows = array if isinstance(array, (list, tuple)) else (array,)
-    if any(isinstance(row, np.ma.MaskedArray) for row in rows):  # numpy.asarray would show what the mask hides
+    if _holds_masked_array(array):  # numpy.asarray would show what the mask hides
         raise TypeError(
             f"{name} is a masked array; fill the masked entries first, e.g. a weight with 0, a log-weight with -inf"
         )
@@ -39,6 +39,12 @@ def as_array(array: Any, name: str) -> Array:
         return np.asarray(array)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} cannot be made into an array ({error}); pass a rectangular array") from None
+
+
+def _holds_masked_array(array: Any) -> bool:
+    if isinstance(array, (list, tuple)):
+        return any(_holds_masked_array(part) for part in array)
+    return isinstance(array, np.ma.MaskedArray)
 
 
 def as_real_array(array: Any, name: str) -> Array:
@@ -148,6 +154,13 @@ def _check_temperature_values(temperature: Array) -> None:
         index, value = first_bad(temperature, good)
         raise ValueError(
             f"temperature{index} = {value} must be positive and finite; for exact top-k use `sample` and `k_hot`"
+        )
+    large_enough = temperature >= SMALLEST_TEMPERATURE
+    if not bool(xp.all(large_enough)):
+        index, value = first_bad(temperature, large_enough)
+        raise ValueError(
+            f"temperature{index} = {value} is so small that 1 / temperature overflows; for exact top-k use `sample` "
+            "and `k_hot`"
         )
 
 

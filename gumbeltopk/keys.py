@@ -51,7 +51,8 @@ def gumbel_keys(
     Notes
     -----
     The noise is drawn in float64. A float16 or float32 result is rounded at the end, so that ties can appear
-    there; `sample` does not round.
+    there; `sample` does not round. In float64, too, the noise is below the rounding of a key beside log-weights beyond
+    1e15; `sample` is exact there.
 
     Examples
     --------

@@ -107,10 +107,26 @@ def select_first(
         indices = numpy_selection.first_safe_arrivals(times, k)
         if indices is not None:
             return indices
-    if in_logs:
-        rows = _relative_to_the_largest(xp.astype(rows, exponentials.dtype, copy=False), xp)
-    first_arrivals = _dispatch.core("first_arrivals", xp)
-    return first_arrivals(keys.log_times(rows, in_logs, exponentials, xp), k, xp)
+    if not in_logs:
+        return _dispatch.core("first_arrivals", xp)(keys.log_times(rows, False, exponentials, xp), k, xp)
+    logs = _relative_to_the_largest(xp.astype(rows, exponentials.dtype, copy=False), xp)
+    return _first_by_log_times(xp.log(exponentials), logs, k, xp)
+
+
+def _first_by_log_times(log_exponentials: Array, logs: Array, k: int, xp: Namespace) -> Array:
+    """The k smallest log E - log w, ties of the rounded difference decided by what was rounded off.
+
+    Beside a log-weight of -1e17, a mask say, the noise is lost in the difference; among several such items it must
+    still decide.
+    """
+    with api.quiet():
+        times = log_exponentials - logs
+        virtual = times - log_exponentials  # TwoDiff: times + rounded_off = log E - log w exactly
+        rounded_off = (log_exponentials - (times - virtual)) - (logs + virtual)
+    rounded_off = xp.where(xp.isfinite(rounded_off), rounded_off, 0.0)
+    order = xp.argsort(rounded_off, axis=-1, stable=True)
+    first = xp.argsort(xp.take_along_axis(times, order, axis=-1), axis=-1, stable=True)[..., :k]
+    return xp.take_along_axis(order, first, axis=-1)
 
 
 def _relative_to_the_largest(logs: Array, xp: Namespace) -> Array:

@@ -182,3 +182,45 @@ def test_large_k_in_one_row() -> None:
     log_p = gt.subset_logpmf(np.zeros(1000), np.arange(500))
     expected = -(math.lgamma(1001) - 2 * math.lgamma(501))
     assert abs(log_p - expected) < 1e-10 * abs(expected)
+
+
+@pytest.mark.parametrize("law", [gt.SubsetDistribution, gt.PlackettLuce])
+def test_the_support_of_a_batch_meets_every_row_of_weights(law, to_xp) -> None:
+    weights = np.asarray([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [1.0, 1.0, 1.0]])
+    batch = law(weights=to_xp(weights), k=2)
+    p = api.host(batch.pmf(batch.enumerate_support()))
+    for row in range(3):
+        single = law(weights=weights[row], k=2)
+        np.testing.assert_allclose(p[:, row], single.pmf(single.enumerate_support()), rtol=1e-13)
+    np.testing.assert_allclose(p.sum(axis=0), 1.0, rtol=1e-13)
+
+
+def test_later_changes_of_the_callers_weights_do_not_reach_a_distribution() -> None:
+    weights = np.asarray([1.0, 2.0, 3.0])
+    law = gt.SubsetDistribution(weights=weights, k=1)
+    weights[:] = 1.0
+    np.testing.assert_allclose(law.pmf([[0], [1], [2]]), [1 / 6, 2 / 6, 3 / 6], rtol=1e-13)
+
+
+def test_rows_in_several_blocks_are_as_rows_alone() -> None:
+    """12,000 rows of k = 10 are more than one block; one very wide row must not change the others."""
+    log_weights = np.random.default_rng(9).normal(size=(12_000, 20))
+    log_weights[7] *= 100.0
+    value, residuals = gt.subset_logpmf.fwd(log_weights, np.arange(10))
+    for row in (0, 7, 1091, 1093, 5000, 11_999):
+        alone, of_row = gt.subset_logpmf.fwd(log_weights[row], np.arange(10))
+        np.testing.assert_allclose(value[row], alone, rtol=1e-12)
+        np.testing.assert_allclose(residuals.arrays[0][row], of_row.arrays[0], rtol=1e-11, atol=1e-15)
+
+
+def test_the_score_of_a_large_subset_in_flat_memory() -> None:
+    """k = 3000 of 6000 equal weights: by symmetry every selected item has the same score, and all sum to 0."""
+    _, residuals = gt.subset_logpmf.fwd(np.zeros(6000), np.arange(3000))
+    score = residuals.arrays[0]
+    assert np.ptp(score[:3000]) <= 1e-12
+    assert abs(score.sum()) <= 1e-10
+
+
+def test_an_item_twice_is_found_even_if_not_side_by_side() -> None:
+    with pytest.raises(ValueError, match="has item 0 more than once"):
+        gt.subset_logpmf(np.zeros(3), [0, 1, 0])

@@ -310,3 +310,25 @@ def test_residuals_are_not_the_callers_arrays(temperature) -> None:
     temperature *= 2.0
     for was, now in zip(before, gt.relaxed_topk.vjp(residuals, cotangent, wrt=both), strict=True):
         np.testing.assert_array_equal(now, was)
+
+
+@pytest.mark.parametrize("t", [1e-3, 5e-4, 1e-6])
+def test_two_tied_items_at_low_temperature(to_xp, assert_close, t) -> None:
+    """(1 - p)^beta = 2^-2000 underflows at once; both items are selected all the same."""
+    value, residuals = gt.relaxed_topk.fwd(to_xp([0.0, 0.0]), 2, temperature=t)
+    assert_close(value, [1.0, 1.0], rtol=1e-11)
+    assert np.all(np.isfinite(api.host(gt.relaxed_topk.vjp(residuals, to_xp([1.0, 0.0])))))
+
+
+def test_an_item_that_only_the_log_domain_sees() -> None:
+    """exp loses the last item, which the second step needs: 6.9e-12 in exact arithmetic, by the rule p^2 = v / S."""
+    with mpmath.workdps(700):
+        steps = _reference.successive_softmax([0.0, -680.0, -705.0], 2, 1.0)
+        expected = [float(mpmath.fsum(p[i] for p in steps)) for i in range(3)]
+    np.testing.assert_allclose(gt.relaxed_topk([0.0, -680.0, -705.0], 2), expected, rtol=1e-11)
+
+
+def test_temperatures_whose_inverse_overflows_are_refused() -> None:
+    for t in (1e-309, 1e-320):
+        with pytest.raises(ValueError, match=f"temperature = {t} is so small that 1 / temperature overflows"):
+            gt.relaxed_topk([3.0, 2.0, 1.0], 2, temperature=t)

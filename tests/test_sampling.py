@@ -426,3 +426,20 @@ def test_k_hot_sums_to_k_and_counts_the_samples() -> None:
     hot = gt.k_hot(rows, 7)
     assert np.all(hot.sum(axis=-1) == 3)
     np.testing.assert_array_equal(hot.sum(axis=0), np.bincount(rows.ravel(), minlength=7))
+
+
+@pytest.mark.parametrize("mask", [-1e17, -1e30, float(np.finfo(np.float64).min)])
+def test_masked_items_are_drawn_fairly_once_the_others_are_gone(to_xp, mask) -> None:
+    """Beside -1e17 the noise is below the rounding of a key, yet it must decide. 3 cells, 20,000 draws, alpha 1e-6."""
+    logs = np.broadcast_to([0.0, mask, mask, mask], (20_000, 4))
+    drawn = api.host(gt.sample(to_xp(logs), 2, rng=np.random.default_rng(5)))
+    assert np.all(drawn[:, 0] == 0)
+    _statistics.assert_distribution(np.bincount(drawn[:, 1], minlength=4)[1:], np.full(3, 1 / 3))
+
+
+def test_a_long_row_with_many_selected_is_the_order_of_the_same_draws() -> None:
+    """n = 100,000, k = 9,000: the row goes in parts, and each part must give all that it has among the first."""
+    weights = np.exp(np.random.default_rng(6).normal(size=100_000))
+    exponentials = np.random.default_rng(7).standard_exponential(100_000)
+    expected = np.argsort(exponentials / weights)[:9000]
+    np.testing.assert_array_equal(gt.sample(weights=weights, k=9000, rng=np.random.default_rng(7)), expected)

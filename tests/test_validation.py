@@ -745,3 +745,9 @@ def test_checks_of_the_relaxation_cost_one_look(to_xp, waits) -> None:
     without = waits(lambda: gt.relaxed_topk(keys, 3, temperature=0.5, check=False))
     assert waits(lambda: gt.relaxed_topk(keys, 3, temperature=0.5)) == without + 1
     assert waits(lambda: gt.relaxed_topk(keys, 3, temperature=to_xp(0.5))) == without + 2
+
+
+def test_a_masked_array_deep_in_lists_is_refused() -> None:
+    """numpy.asarray would draw the masked item."""
+    with pytest.raises(TypeError, match="weights is a masked array"):
+        gt.sample(weights=[[np.ma.array([1.0, 2.0], mask=[False, True])]], k=1, rng=0)

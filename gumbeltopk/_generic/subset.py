@@ -42,18 +42,18 @@ def score(selected: Array, complement: Array, xp: Namespace) -> tuple[Array, Arr
 
 
 def _integrate(selected: Array, complement: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array]:
-    """Row blocks of (rows, nodes, k), so that memory stays flat."""
+    """Blocks of rows, and in `_trapezoid` of nodes, so that memory stays flat."""
     rows, k = selected.shape
     impossible = xp.any(selected == -math.inf, axis=-1)
     certain = complement[:, 0] == -math.inf
     shares = selected - xp.where(complement > -math.inf, complement, 0.0)
     shares = xp.where(selected > -math.inf, shares, LIGHTEST)  # the score of p = 0 is the limit of a weight towards 0
     left, right, spacing = _bracket(shares, with_score, xp)
-    nodes = 1 + math.ceil(float(xp.max((right - left) / spacing)))
-    in_block = max(1, LARGEST_BLOCK // (nodes * k))
+    in_block = max(1, LARGEST_BLOCK // (NODES_ON_THE_PEAK * k))
     parts = []
     for first in range(0, rows, in_block):
         block = slice(first, min(first + in_block, rows))
+        nodes = 1 + math.ceil(float(xp.max(((right - left) / spacing)[block, :])))
         parts.append(_trapezoid(shares[block, :], left[block, :], right[block, :], nodes, with_score, xp))
     log_p = xp.concat([part[0] for part in parts], axis=0)
     gradient = xp.concat([part[1] for part in parts], axis=0)
@@ -66,15 +66,25 @@ def _trapezoid(
 ) -> tuple[Array, Array]:
     fractions = xp.arange(nodes, dtype=shares.dtype, device=shares.device) / (nodes - 1)
     s = left + (right - left) * fractions  # (rows, nodes)
-    log_y = s[:, :, None] + shares[:, None, :]
-    phi = s - xp.exp(s) + xp.sum(log_one_minus_exp(log_y, xp), axis=-1)
+    in_chunk = max(1, LARGEST_BLOCK // (shares.shape[0] * shares.shape[1]))
+    chunks = [slice(first, min(first + in_chunk, nodes)) for first in range(0, nodes, in_chunk)]
+    products = [xp.sum(log_one_minus_exp(_log_y(s[:, chunk], shares), xp), axis=-1) for chunk in chunks]
+    phi = s - xp.exp(s) + xp.concat(products, axis=-1)
     top = xp.max(phi, axis=-1, keepdims=True)
     q = xp.exp(phi - top)
     mass = xp.sum(q, axis=-1, keepdims=True)
     log_p = (top + xp.log(mass * (right - left) / (nodes - 1)))[:, 0]
     if not with_score:
         return log_p, shares
-    return log_p, xp.sum((q / mass)[:, :, None] * saturation(log_y, xp), axis=1)
+    score = xp.zeros_like(shares)
+    for chunk in chunks:
+        score = score + xp.sum((q / mass)[:, chunk, None] * saturation(_log_y(s[:, chunk], shares), xp), axis=1)
+    return log_p, score
+
+
+def _log_y(s: Array, shares: Array) -> Array:
+    """(rows, nodes, k)."""
+    return s[:, :, None] + shares[:, None, :]
 
 
 def _phi_slope(s: Array, shares: Array, xp: Namespace) -> Array:

@@ -64,13 +64,13 @@ def forward(
     """
     shifted, correction = exponents(keys, temperature, xp)
     p = softmax_of_exponents(shifted, correction, xp)
-    a, kept, log_mass = _run(p, power, k, every, xp, _next_direct, lambda state: state)
-    in_logs = _underflowed(shifted, log_mass, xp)
+    a, kept, log_mass, least = _run(p, power, k, every, xp, _next_direct, lambda state: state)
+    in_logs = _underflowed(shifted, log_mass, least, xp)
     if bool(xp.any(in_logs)):
         rows = xp.nonzero(in_logs[:, 0])[0]
         log_p = log_softmax(xp.take(shifted, rows, axis=0), xp)
         some_power = power if isinstance(power, float) or power.shape[0] == 1 else xp.take(power, rows, axis=0)
-        a_log, kept_log, _ = _run(log_p, some_power, k, every, xp, _next_log, xp.exp)
+        a_log, kept_log, _, _ = _run(log_p, some_power, k, every, xp, _next_log, xp.exp)
         a = _replace_rows(a, a_log, in_logs, 0, xp)
         if kept is not None and kept_log is not None:
             kept = _replace_rows(kept, kept_log, in_logs, 1, xp)
@@ -87,18 +87,18 @@ def _run(
     xp: Namespace,
     advance: Callable[..., tuple[Array, Array]],
     value: Callable[[Array], Array],
-) -> tuple[Array, Array | None, Array]:
-    """k steps in one domain: sum of the p^j, kept states, log of the product of the S_j."""
+) -> tuple[Array, Array | None, Array, Array]:
+    """k steps in one domain: sum of the p^j, kept states, log of the product of the S_j and of the least of them."""
     a = value(state)
     kept = [state]
-    log_mass = xp.zeros_like(state[:, :1])
+    log_mass = least = xp.zeros_like(state[:, :1])
     for j in range(1, k):
         state, mass = advance(state, power, xp)
-        log_mass = log_mass + mass
+        log_mass, least = log_mass + mass, xp.minimum(least, mass)
         a = a + value(state)
         if every is not None and j % every == 0:
             kept.append(state)
-    return a, None if every is None else xp.stack(kept), log_mass
+    return a, None if every is None else xp.stack(kept), log_mass, least
 
 
 def _next_direct(p: Array, power: Any, xp: Namespace) -> tuple[Array, Array]:
@@ -176,14 +176,14 @@ def softmax_of_exponents(shifted: Array, correction: Array, xp: Namespace) -> Ar
     return v / xp.sum(v, axis=-1, keepdims=True)
 
 
-def _underflowed(shifted: Array, log_mass: Array, xp: Namespace) -> Array:
-    """(rows, 1): whether an item that exp lost is needed by the k-th step.
+def _underflowed(shifted: Array, log_mass: Array, least: Array, xp: Namespace) -> Array:
+    """(rows, 1): whether an item that exp lost is needed by the k-th step, or a step lost its digits in (1 - p)^beta.
 
     Far items have 1 - p = 1, so there p^j = v / (S_1 .. S_{j-1}): the product of the S_j tells how far down the
     recursion has come.
     """
     deepest = xp.min(xp.where(xp.isfinite(shifted), shifted, 0.0), axis=-1, keepdims=True)
-    return (deepest < -DEEPEST_GAP) & ~(log_mass >= SMALLEST_LOG_MASS)
+    return ((deepest < -DEEPEST_GAP) & ~(log_mass >= SMALLEST_LOG_MASS)) | ~(least >= SMALLEST_LOG_MASS)
 
 
 def log_softmax(logs: Array, xp: Namespace) -> Array:

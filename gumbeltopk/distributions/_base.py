@@ -96,6 +96,8 @@ class WithoutReplacement:
                 f"the support has {number} samples of k = {self.k} of n = {self.n} items, too many to list; "
                 "sample instead"
             )
-        table = np.asarray(list(samples), dtype=np.int64).reshape(number, self.k)
+        # Axes of length 1 for the batch, so that `logpmf` takes each sample with each row of weights.
+        batch = (1,) * (self._given.ndim - 1)
+        table = np.asarray(list(samples), dtype=np.int64).reshape(number, *batch, self.k)
         xp, device = api.namespace_of(self._given), api.device_of(self._given)
         return xp.asarray(table, dtype=api.index_dtype(xp, device), device=device)

@@ -99,6 +99,12 @@ class PlackettLuce(WithoutReplacement):
         return ordered_logpmf(self.log_weights, self._check_size(indices))
 
     def enumerate_support(self) -> Array:
-        """All n! / (n - k)! ordered samples (number, k), in lexicographic order; for small n."""
+        """All n! / (n - k)! ordered samples, in lexicographic order; for small n.
+
+        Returns
+        -------
+        integer array, shape (number, 1, ..., k)
+            With an axis of length 1 for each batch axis, as `logpmf` and `pmf` take it.
+        """
         number = math.perm(self.n, self.k)
         return self._enumerate(number, itertools.permutations(range(self.n), self.k))

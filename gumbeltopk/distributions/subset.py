@@ -32,7 +32,7 @@ def subset_logpmf(log_weights: Any, indices: Any, *, check: bool = True) -> Arra
     """log p(S | w) of subsets drawn without replacement, whatever the order of selection (eq. 2).
 
     The sum of eq. 1 over all k! orders, computed as one integral over the arrival time of the first item that is not
-    in the subset, at a cost of O(k) for each of some two hundred nodes.
+    in the subset: O(k) for each node, of which there are two hundred, or about 20 sqrt(k) for the gradient at large k.
 
     Parameters
     ----------
@@ -105,6 +105,12 @@ class SubsetDistribution(WithoutReplacement):
         return subset_logpmf(self.log_weights, self._check_size(indices))
 
     def enumerate_support(self) -> Array:
-        """All n choose k subsets (number, k), items increasing, in lexicographic order; for small n."""
+        """All n choose k subsets, items increasing, in lexicographic order; for small n.
+
+        Returns
+        -------
+        integer array, shape (number, 1, ..., k)
+            With an axis of length 1 for each batch axis, as `logpmf` and `pmf` take it.
+        """
         number = math.comb(self.n, self.k)
         return self._enumerate(number, itertools.combinations(range(self.n), self.k))
