@@ -17,6 +17,7 @@ from gumbeltopk import _array_api as api
 from gumbeltopk._array_api import Array, Namespace
 
 ROWS_IN_A_MESSAGE = 8
+POSITIVE_AND_FINITE = "must be positive and finite"
 SMALLEST_TEMPERATURE = 2.0**-1022  # of smaller ones, 1 / temperature overflows
 
 
@@ -149,19 +150,12 @@ def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], che
 
 def _check_temperature_values(temperature: Array) -> None:
     xp = api.namespace_of(temperature)
-    good = (temperature > 0) & xp.isfinite(temperature)
-    if not bool(xp.all(good)):
-        index, value = first_bad(temperature, good)
-        raise ValueError(
-            f"temperature{index} = {value} must be positive and finite; for exact top-k use `sample` and `k_hot`"
-        )
-    large_enough = temperature >= SMALLEST_TEMPERATURE
-    if not bool(xp.all(large_enough)):
-        index, value = first_bad(temperature, large_enough)
-        raise ValueError(
-            f"temperature{index} = {value} is so small that 1 / temperature overflows; for exact top-k use `sample` "
-            "and `k_hot`"
-        )
+    good = (temperature >= SMALLEST_TEMPERATURE) & xp.isfinite(temperature)
+    if bool(xp.all(good)):
+        return
+    index, value = first_bad(temperature, good)
+    wrong = "is so small that 1 / temperature overflows" if value > 0 and math.isfinite(value) else POSITIVE_AND_FINITE
+    raise ValueError(f"temperature{index} = {value} {wrong}; for exact top-k use `sample` and `k_hot`")
 
 
 def check_method(method: Any, steps: bool, xp: Namespace) -> None:
