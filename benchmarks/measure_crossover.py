@@ -40,7 +40,7 @@ def main() -> None:
         if rows * n > arguments.items or 3 * k > n:
             continue
         times = measure(dtype, temperature, rows, n, k, arguments.repeats)
-        chosen = METHODS[crossover.prefers_compressed(rows, n, k, 1.0 / temperature)]
+        chosen = METHODS[crossover.prefers_compressed(rows, n, k, 1.0 / temperature, dtype == "float64")]
         figures.append({"dtype": dtype, "temperature": temperature, "rows": rows, "n": n, "k": k, "chosen": chosen})
         figures[-1].update(times)
         shown = "  ".join(f"{name} {value:9.3f} {both:9.3f}" for name, (value, both) in times.items())

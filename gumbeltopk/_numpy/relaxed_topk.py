@@ -1,6 +1,7 @@
 """The core of `relaxed_topk` for NumPy arrays: the compressed form or the direct one, whichever is faster.
 
-The direct form, and the steps themselves, k x n numbers, come from the generic core.
+The steps themselves, k x n numbers, come from the generic core, and so does float64 at temperatures below 1: there a
+step magnifies rounding, and the generic core treats tied items alike to the last bit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk._generic import relaxed_topk as generic
-from gumbeltopk._numpy import crossover
+from gumbeltopk._numpy import crossover, direct
 from gumbeltopk._numpy.compression import driver
 from gumbeltopk._numpy.compression.block import Block
 
@@ -26,10 +27,10 @@ def forward(
         return generic.forward(keys, temperature, power, k, method, steps, keep, xp)
     rows = np.ascontiguousarray(keys, dtype=np.promote_types(keys.dtype, np.float32))
     if method == "auto":
-        compressed = crossover.prefers_compressed(rows.shape[0], rows.shape[1], k, power)
+        compressed = crossover.prefers_compressed(rows.shape[0], rows.shape[1], k, power, rows.dtype == np.float64)
         method = "compressed" if compressed else "direct"
     if method == "direct":
-        return generic.forward(keys, temperature, power, k, method, steps, keep, xp)
+        return _direct(rows, temperature, power, k, keep, xp)
     outcome = driver.forward(rows, temperature, power, k, keep)
     arrays = tuple(array for block in outcome.blocks for array in block)
     of_left: Hashable = None
@@ -37,10 +38,17 @@ def forward(
         left = outcome.left
         t = temperature if len(temperature) == 1 else temperature[left]
         own_power = power if isinstance(power, float) or len(power) == 1 else power[left]
-        result = generic.forward(rows[left], t, own_power, k, "direct", False, keep, xp)
+        result = _direct(rows[left], t, own_power, k, keep, xp)
         outcome.a[left] = result.a
         of_left, arrays = result.form, (*arrays, left, *(result.trajectory or ()))
     return generic.Result(outcome.a, arrays if keep else None, ("compressed", len(outcome.blocks), of_left))
+
+
+def _direct(rows: Any, temperature: Any, power: Any, k: int, keep: bool, xp: Any) -> generic.Result:
+    if rows.dtype == np.float64 and np.any(power > 1.0):
+        return generic.forward(rows, temperature, power, k, "direct", False, keep, xp)
+    a, trajectory = direct.forward(rows, temperature, k, keep)
+    return generic.Result(a, None if trajectory is None else tuple(trajectory), "direct")
 
 
 def _blocks(trajectory: tuple[Any, ...], form: Any) -> tuple[list[Block], tuple[Any, ...]]:
@@ -64,6 +72,9 @@ def vjp(
     if form == "generic":
         return generic.vjp(trajectory, form, power, k, steps, cotangent, with_temperature, xp)
     rows = np.ascontiguousarray(cotangent, dtype=np.promote_types(cotangent.dtype, np.float32))
+    if form == "direct":
+        gradient, t_gradient = direct.vjp(direct.Trajectory(*trajectory), k, rows, with_temperature)
+        return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
     blocks, rest = _blocks(trajectory, form)
     gradient, by_temperature = np.empty_like(rows), np.zeros((len(rows), 1))
     driver.vjp(blocks, power, rows, with_temperature, gradient, by_temperature)
@@ -88,6 +99,8 @@ def jvp(
     if form == "generic":
         return generic.jvp(trajectory, form, power, k, steps, key_tangent, temperature_tangent, xp)
     rows = np.ascontiguousarray(key_tangent, dtype=np.promote_types(key_tangent.dtype, np.float32))
+    if form == "direct":
+        return direct.jvp(direct.Trajectory(*trajectory), k, rows, temperature_tangent)
     blocks, rest = _blocks(trajectory, form)
     tangent = np.empty_like(rows)
     driver.jvp(blocks, power, rows, temperature_tangent, tangent)
