@@ -18,14 +18,14 @@ SAMPLE = 1 << 13  # items looked at to find the threshold of a long row
 # By item size of the dtype:
 TOLERANCE = {4: 5e-8, 8: 1.5e-16}  # what may be neglected of a normaliser: about a rounding unit of the dtype
 LARGEST_DEGREE = {4: 9, 8: 15}
-ORDER = {4: 8, 8: 15}  # nodes of an octave bin
+ORDER = {4: 10, 8: 18}  # nodes of an octave bin
 LARGEST_LAST_TERM = {4: 1e-7, 8: 5e-14}  # of the series on a bin
 ESTIMATED_REACH = 1.3  # the estimate is seldom more than this factor too large
 HOPELESS_REACH = 2.0  # such a row does not set the degree of all
 MOST_FLOAT32_STEPS = 64
 SMALLEST_FLOAT32_SHARE = 1e-25  # of an item at the threshold; float32 ends at 1e-38
 COLDEST_FLOAT32, HOTTEST_FLOAT32 = 0.5, 1e30
-ITEMS_OUT_OF_BINS = 256
+ITEMS_OUT_OF_BINS = 32
 FEWEST_STEPS_FOR_BINS = 64
 
 
@@ -125,7 +125,7 @@ def write_heavy(out: Any, kept: Indices, bins: measure.Bins, at_items: Floats, a
 def _out_of_bins(split: Split, t: Floats, k: int) -> int:
     """How many of the heaviest items of a long row stay as they are. At low temperatures every selected item counts."""
     heavy = split.heavy.shape[1]
-    number = max(ITEMS_OUT_OF_BINS, k // 8) if t[0, 0] >= 0.67 else int(1.3 * k) + 64
+    number = ITEMS_OUT_OF_BINS if t[0, 0] >= 0.67 else int(1.3 * k) + 64
     return number if k >= FEWEST_STEPS_FOR_BINS and heavy > 2 * number else heavy
 
 

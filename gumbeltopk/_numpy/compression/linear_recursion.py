@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gumbeltopk._numpy.compression import steps_at_once
 from gumbeltopk._numpy.compression.recursion import CHUNK, CHUNK_ITEMS, complements, holds_out, without_heaviest
 
 Floats = npt.NDArray[Any]
@@ -33,6 +34,12 @@ class Columns(NamedTuple):
     def widen(self, states: Floats) -> Floats:
         """(..., points) -> (..., columns)."""
         return np.concatenate([states, states[..., self.items :]], axis=-1)
+
+    def at_points(self, weights: Floats) -> steps_at_once.Inputs:
+        """Of one row, with the weights of its points."""
+        items, points = self.items, weights.shape[1]
+        by_own = np.concatenate([self.own[0, :items], self.weights[0, items:points]])
+        return steps_at_once.Inputs(items, by_own, weights[0])
 
 
 def columns(inputs: Floats, input_weights: Floats, weights: Floats) -> Columns:
@@ -63,23 +70,25 @@ class Chunk(NamedTuple):
     pivots: Pivots | None  # None: there are none in these steps
 
 
-def _chunks(states: Floats, weights: Floats, columns: Columns, beta: Any, logs: bool, reverse: bool) -> Any:
-    """(first, Chunk) in ascending or descending order of steps."""
-    k = states.shape[0]
-    length = max(1, min(CHUNK, CHUNK_ITEMS // columns.own.size))
-    starts = range(0, k, length)
-    for first in reversed(starts) if reverse else starts:
-        block = states[first : first + length]
-        pivots = None
-        if np.max(block) > 0.5:
-            complement, where, rest = complements(block, weights)
-            divisor = np.where(where, np.inf, complement)
-            pivots = Pivots(columns.widen(where), rest)
-        else:
-            complement = divisor = 1.0 - block
-        q = columns.widen(beta * block / divisor)
-        log_complement = columns.widen(np.log(np.where(complement > 0.0, complement, 1.0))) if logs else None
-        yield first, Chunk(columns.widen(block), q, log_complement, pivots)
+def _starts(states: Floats, columns: Columns) -> range:
+    """The first step of each chunk."""
+    rows, own_columns = columns.own.shape
+    length = steps_at_once.length(own_columns) if rows == 1 else min(CHUNK, CHUNK_ITEMS // columns.own.size)
+    return range(0, states.shape[0], max(1, length))
+
+
+def _chunk(block: Floats, weights: Floats, columns: Columns, beta: Any, logs: bool) -> Chunk:
+    """The quantities of the steps of `block` (steps, rows, points)."""
+    pivots = None
+    if np.max(block) > 0.5:
+        complement, where, rest = complements(block, weights)
+        divisor = np.where(where, np.inf, complement)
+        pivots = Pivots(columns.widen(where), rest)
+    else:
+        complement = divisor = 1.0 - block
+    q = columns.widen(beta * block / divisor)
+    log_complement = columns.widen(np.log(np.where(complement > 0.0, complement, 1.0))) if logs else None
+    return Chunk(columns.widen(block), q, log_complement, pivots)
 
 
 def reverse(states: Floats, weights: Floats, columns: Columns, beta: Any, logs: bool) -> tuple[Floats, Floats]:
@@ -149,7 +158,17 @@ def _reverse_in_chunks(
     k, rows, _ = states.shape
     x = np.zeros_like(columns.weights)
     by_logs = np.zeros(rows)
-    for first, chunk in _chunks(states, weights, columns, beta, logs, reverse=True):
+    starts = _starts(states, columns)
+    inputs = columns.at_points(weights) if rows == 1 else None
+    for first in reversed(starts):
+        block = states[first : first + starts.step]
+        if inputs is not None:
+            outcome = steps_at_once.reverse(block[:, 0], inputs, float(beta), x[0], logs, first + len(block) == k)
+            if outcome is not None:
+                x[0] = outcome[0]
+                by_logs += outcome[1]
+                continue
+        chunk = _chunk(block, weights, columns, beta, logs)
         own = chunk.p * columns.own
         shared = chunk.p * columns.shared
         if logs:
@@ -159,23 +178,12 @@ def _reverse_in_chunks(
                 by_logs += np.vecdot(weighted_logs[j], x)
             if chunk.pivots is not None:
                 x = _reverse_with_pivot(chunk, chunk.pivots, j, x, own[j], shared[j], columns, beta, first + j == k - 1)
-            elif rows == 1:
-                _reverse_of_a_row(chunk.q[j, 0], x[0], own[j, 0], shared[j, 0], columns.weights[0])
             else:
                 h = own[j] - chunk.q[j] * x
                 total = np.vecdot(columns.weights, h)[:, None]
                 x += h
                 x -= shared[j] * total
     return x, by_logs
-
-
-def _reverse_of_a_row(q: Floats, x: Floats, own: Floats, shared: Floats, weights: Floats) -> None:
-    np.multiply(q, x, q)
-    np.subtract(own, q, q)
-    total = weights.dot(q)
-    np.add(x, q, x)
-    np.multiply(shared, total, shared)
-    np.subtract(x, shared, x)
 
 
 def _reverse_with_pivot(
@@ -211,7 +219,9 @@ def tangent(states: Floats, weights: Floats, columns: Columns, beta: Any, dbeta:
     dl = columns.own
     total = np.zeros_like(dl)
     shared = columns.shared
-    for first, chunk in _chunks(states, weights, columns, beta, bool(np.any(dbeta)), reverse=False):
+    starts, logs = _starts(states, columns), bool(np.any(dbeta))
+    for first in starts:
+        chunk = _chunk(states[first : first + starts.step], weights, columns, beta, logs)
         for j in range(chunk.p.shape[0]):
             p = chunk.p[j]
             d = dl
