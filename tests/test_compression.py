@@ -14,7 +14,7 @@ from numpy.polynomial import chebyshev
 import gumbeltopk as gt
 from gumbeltopk import _array_api as api
 from gumbeltopk._generic import successive_softmax as generic
-from gumbeltopk._numpy.compression import bound, driver, linear_recursion, measure, recursion
+from gumbeltopk._numpy.compression import bound, driver, linear_recursion, measure, recursion, steps_at_once
 from gumbeltopk._numpy.compression.block import LONG_ROW
 
 TEMPERATURES = (0.03, 0.1, 0.5, 1.0, 5.0)
@@ -289,3 +289,28 @@ def test_the_environment_sets_the_default(text: str, shown: str | None) -> None:
 def test_efforts_keep_at_most_half_of_the_items() -> None:
     assert driver.efforts(50, 40) == []
     assert all(effort.heavy <= 500 for effort in driver.efforts(1000, 100))
+
+
+@pytest.mark.parametrize("power", [1.0, 0.4, 2.5])
+def test_several_reverse_steps_at_once_are_the_same_as_one_by_one(power: float, monkeypatch: Any) -> None:
+    rng = np.random.default_rng(9)
+    items, nodes = 45, 6
+    weights = np.ones((1, items + nodes))
+    weights[:, items:] = rng.uniform(1.0, 30.0, size=nodes)
+    p = rng.uniform(size=weights.shape)
+    p /= np.sum(weights * p)
+    states = recursion.run(p, weights, power, 70, True).states
+    columns = linear_recursion.columns(rng.normal(size=(1, items)), rng.normal(size=(1, nodes)), weights)
+    taken, several_steps = [], steps_at_once.reverse
+
+    def reverse(*arguments: Any) -> Any:
+        taken.append(several_steps(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr(steps_at_once, "reverse", reverse)
+    at_once = linear_recursion.reverse(states, weights, columns, power, True)
+    assert None not in taken
+    monkeypatch.setattr(steps_at_once, "reverse", lambda *arguments: None)
+    one_by_one = linear_recursion.reverse(states, weights, columns, power, True)
+    for actual, expected in zip(at_once, one_by_one, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)

@@ -25,11 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _threads
 from gumbeltopk._generic import successive_softmax as generic
 from gumbeltopk._numpy import direct_kernels
 from gumbeltopk._numpy.direct_layouts import EXACT, PLAIN, SHIFTED, Block, Doubles, Floats, Path, Scratch, Steps
-from gumbeltopk._numpy.settings import quick_and_quiet
+from gumbeltopk._numpy.row_blocks import map_row_blocks
 
 Ways = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
@@ -58,8 +57,6 @@ DEEPEST_ROUNDED_GAP = 32.0  # a rounded exponent of -32 costs 7e-15
 DEEPEST_GAP = 1e280  # beyond, differences of keys overflow
 SMALLEST_PRODUCT = math.exp(generic.SMALLEST_LOG_MASS)  # of the S; the generic core looks closer at rows below
 STEEPEST_POWER = 1e80  # beyond, and below its inverse, products with beta overflow
-
-LANES = 16  # of a vector register, in float32
 
 
 class Trajectory(NamedTuple):
@@ -121,7 +118,7 @@ def forward(
         _choose_ways(trajectory, kind, narrow, rows)
         _forward_rows(trajectory, k, rows, a, scratch, kernels)
 
-    _map_blocks(run, keys, k, kernels.rows_in_block(keys.shape[1], k, keys.dtype, False))
+    map_row_blocks(run, keys, k, kernels.rows_in_block(keys.shape[1], k, keys.dtype, False))
     return a, trajectory if keep else None
 
 
@@ -163,7 +160,7 @@ def vjp(
     def run(rows: slice) -> None:
         _vjp_rows(trajectory, k, rows, cotangent, gradient, by_rows, scratch, kernels)
 
-    _map_blocks(run, keys, k, kernels.rows_in_block(keys.shape[1], k, keys.dtype, True))
+    map_row_blocks(run, keys, k, kernels.rows_in_block(keys.shape[1], k, keys.dtype, True))
     return gradient, None if by_rows is None else by_rows[:, None]
 
 
@@ -210,7 +207,7 @@ def jvp(
     def run(rows: slice) -> None:
         _jvp_rows(trajectory, k, rows, key_tangent, temperature_tangent, tangent, scratch, kernels)
 
-    _map_blocks(run, keys, k, kernels.rows_in_block(keys.shape[1], k, keys.dtype, True))
+    map_row_blocks(run, keys, k, kernels.rows_in_block(keys.shape[1], k, keys.dtype, True))
     return tangent
 
 
@@ -248,24 +245,6 @@ def _in_float64(trajectory: Trajectory, k: int, rows: Rows, scratch: Scratch, ke
 
 
 # --- blocks ---------------------------------------------------------------------------------------
-
-
-def _map_blocks(run: Callable[[slice], None], items: Floats, k: int, most: int) -> None:
-    """Call `run` on blocks of `most` rows or a few more, of about the same size; on several threads if it pays."""
-    rows = items.shape[0]
-    blocks = -(-rows // most)
-    size = rows if blocks <= 1 else -(-rows // blocks)
-    if (
-        blocks > 1 and size >= LANES
-    ):  # aligned, and not a power of 2, at which items of a column would meet in the cache
-        size = (-(-size // LANES) | 1) * LANES
-
-    def run_quickly(cut: slice) -> None:
-        with quick_and_quiet():
-            run(cut)
-
-    cuts = [slice(first, min(first + size, rows)) for first in range(0, rows, max(size, 1))]
-    _threads.map_blocks(run_quickly, cuts, items.size * k)
 
 
 def _groups(trajectory: Trajectory, rows: Rows) -> Iterator[tuple[Path | None, Rows]]:

@@ -242,9 +242,6 @@ def vjp_block(
     Returns in which rows (rows,) the gradient is a small rest of what cancels in it.
     """
     work = Work(block, k, scratch)
-    if k == 1:
-        _vjp_of_softmax(work, steps, cotangent, key_gradient, temperature_gradient)
-        return np.zeros(block.keys.shape[0], dtype=np.bool_)
     descent = Descent(work, steps, cotangent)
     watched = work.dtype == np.float32
     at_first = in_the_end = np.zeros(block.keys.shape[0])
@@ -271,25 +268,6 @@ def vjp_block(
     np.copyto(work.layout.view(key_gradient), x, casting="same_kind")
     doubtful: npt.NDArray[np.bool_] = at_first > LARGEST_SHRINKAGE * in_the_end
     return doubtful
-
-
-def _vjp_of_softmax(
-    work: Work, steps: Steps, cotangent: Floats, key_gradient: Floats, temperature_gradient: Doubles | None
-) -> None:
-    """The same for k = 1: x = p (G - sum p G), where G_i = 0 does for the item held out, too."""
-    layout, g, p = work.layout, work.take("g"), work.take("p")
-    _exponentials(work, p)
-    _normalise(work, steps, p)
-    source = work.read(cotangent, g)
-    np.subtract(source, layout.along(source[layout.at(layout.rows, steps.held[0])]), g)
-    np.subtract(g, layout.along(layout.dot(p, g).astype(work.dtype, copy=False)), g)
-    x = np.multiply(g, p, work.output("p", key_gradient))
-    if temperature_gradient is not None:
-        by_power = layout.dot(x, _centred_keys(work, steps, g))
-        np.multiply(-work.beta * work.beta, by_power, temperature_gradient)
-    if work.exponent != 1.0:
-        np.multiply(x, work.beta_along, x)
-    work.deliver(x, key_gradient)
 
 
 class Descent:

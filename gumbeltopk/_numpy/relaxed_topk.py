@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk._generic import relaxed_topk as generic
-from gumbeltopk._numpy import crossover, direct
+from gumbeltopk._numpy import crossover, direct, softmax
 from gumbeltopk._numpy.compression import driver
 from gumbeltopk._numpy.compression.block import Block
 
@@ -46,9 +46,17 @@ def forward(
 
 def _direct(rows: Any, temperature: Any, power: Any, k: int, keep: bool, xp: Any) -> generic.Result:
     if rows.dtype == np.float64 and np.any(power > 1.0):
-        return generic.forward(rows, temperature, power, k, "direct", False, keep, xp)
+        result = generic.forward(rows, temperature, power, k, "direct", False, keep and k > 1, xp)
+        return _softmax(result.a, temperature, keep) if k == 1 else result
+    if k == 1:
+        return _softmax(direct.forward(rows, temperature, k, False)[0], temperature, keep)
     a, trajectory = direct.forward(rows, temperature, k, keep)
     return generic.Result(a, None if trajectory is None else tuple(trajectory), "direct")
+
+
+def _softmax(a: Any, temperature: Any, keep: bool) -> generic.Result:
+    trajectory = (a.copy(), np.array(temperature)) if keep else None
+    return generic.Result(a, trajectory, "softmax")
 
 
 def _blocks(trajectory: tuple[Any, ...], form: Any) -> tuple[list[Block], tuple[Any, ...]]:
@@ -72,8 +80,11 @@ def vjp(
     if form == "generic":
         return generic.vjp(trajectory, form, power, k, steps, cotangent, with_temperature, xp)
     rows = np.ascontiguousarray(cotangent, dtype=np.promote_types(cotangent.dtype, np.float32))
-    if form == "direct":
-        gradient, t_gradient = direct.vjp(direct.Trajectory(*trajectory), k, rows, with_temperature)
+    if form in ("softmax", "direct"):
+        if form == "softmax":
+            gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature)
+        else:
+            gradient, t_gradient = direct.vjp(direct.Trajectory(*trajectory), k, rows, with_temperature)
         return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
     blocks, rest = _blocks(trajectory, form)
     gradient, by_temperature = np.empty_like(rows), np.zeros((len(rows), 1))
@@ -99,6 +110,8 @@ def jvp(
     if form == "generic":
         return generic.jvp(trajectory, form, power, k, steps, key_tangent, temperature_tangent, xp)
     rows = np.ascontiguousarray(key_tangent, dtype=np.promote_types(key_tangent.dtype, np.float32))
+    if form == "softmax":
+        return softmax.jvp(softmax.Trajectory(*trajectory), rows, temperature_tangent)
     if form == "direct":
         return direct.jvp(direct.Trajectory(*trajectory), k, rows, temperature_tangent)
     blocks, rest = _blocks(trajectory, form)

@@ -1,0 +1,65 @@
+"""k = 1, a plain softmax, whose derivatives need nothing but a: against the generic core in float64."""
+
+import numpy as np
+import pytest
+
+import gumbeltopk as gt
+from gumbeltopk._generic import relaxed_topk as generic
+
+TOLERANCES = {"float32": 1e-6, "float64": 1e-13}
+
+
+def rows_of_keys(rng, t):
+    """Plain ones, a gap of 30 t, ties, a large offset, items of zero weight."""
+    keys = t * rng.gumbel(size=(6, 40))
+    keys[1, 3] = keys[1].max() + 30.0 * t
+    keys[2, 5:9] = keys[2].max()
+    keys[3] += 100.0
+    keys[4, ::3] = -np.inf
+    keys[5, 1:] = -np.inf
+    return keys
+
+
+def in_float64(keys, t, cotangent, key_tangent, dt):
+    """(key gradient, temperature gradient, tangent) by the generic core."""
+    temperature = np.asarray([[t]])
+    with np.errstate(all="ignore"):
+        result = generic.forward(keys, temperature, 1.0 / t, 1, "direct", False, True, np)
+        gradient, by_t = generic.vjp(result.trajectory, result.form, 1.0 / t, 1, False, cotangent, True, np)
+        tangent = generic.jvp(result.trajectory, result.form, 1.0 / t, 1, False, key_tangent, np.asarray([[dt]]), np)
+    return gradient, by_t, tangent
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("t", [0.05, 0.5, 1.0, 4.0])
+def test_derivatives_of_a_softmax(dtype, t):
+    rng = np.random.default_rng(5)
+    keys = rows_of_keys(rng, t).astype(dtype)
+    cotangent, key_tangent = rng.normal(size=(2, *keys.shape)).astype(dtype)
+    _, residuals = gt.relaxed_topk.fwd(keys, 1, temperature=t)
+    gradient, by_t = gt.relaxed_topk.vjp(residuals, cotangent, wrt=("keys", "temperature"))
+    tangent = gt.relaxed_topk.jvp(residuals, key_tangent, 0.3)
+    wide = [each.astype(np.float64) for each in (keys, cotangent, key_tangent)]
+    exact = in_float64(wide[0], t, wide[1], wide[2], 0.3)
+    for found, expected in ((gradient, exact[0]), (tangent, exact[2])):
+        assert found.dtype == dtype
+        errors = np.linalg.norm(found - expected, axis=1)
+        assert (errors <= TOLERANCES[dtype] * np.linalg.norm(expected, axis=1) + 1e-30).all()
+    assert abs(by_t - exact[1].sum()) <= 10 * TOLERANCES[dtype] * np.abs(exact[1]).sum()
+
+
+def test_an_offset_of_the_cotangent_does_not_matter():
+    rng = np.random.default_rng(6)
+    keys, cotangent = rng.normal(size=(2, 3, 500)).astype(np.float32)
+    cotangent = np.round(1024 * cotangent) / 1024  # so that adding the offset is exact
+    _, residuals = gt.relaxed_topk.fwd(keys, 1)
+    plain, shifted = (gt.relaxed_topk.vjp(residuals, cotangent + offset) for offset in np.float32([0.0, 4096.0]))
+    np.testing.assert_allclose(shifted, plain, rtol=1e-5, atol=1e-8)
+
+
+def test_later_changes_of_the_result_do_not_reach_the_derivatives():
+    keys = np.asarray([[0.0, 1.0, 2.0]])
+    a, residuals = gt.relaxed_topk.fwd(keys, 1)
+    before = gt.relaxed_topk.vjp(residuals, np.asarray([[1.0, 0.0, 0.0]]))
+    a[...] = 0.0
+    assert (gt.relaxed_topk.vjp(residuals, np.asarray([[1.0, 0.0, 0.0]])) == before).all()
