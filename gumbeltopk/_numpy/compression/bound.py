@@ -26,16 +26,14 @@ def reach(slope: Floats, temperature: Floats) -> Floats:
 
 
 def neglected(reach_: Any, degree: Any) -> Floats:
-    """Bound on |interpolation error of b| / b(0), b(v) = a(v) / v of degree P - 1.
+    """Bound on |interpolation error of b| / b(0), b(v) = a(v) / v of degree P - 1, for 0 <= v <= 1.
 
-    On |v| <= R the majorant of b is at most b(0) / (1 - R / X). The disc holds the ellipse of [0, 1] with
-    rho + 1 / rho = 4 R - 2, where Chebyshev interpolation errs by at most 4 M rho^{-(P-1)} / (rho - 1).
-    R = (1 - 1/P) X is nearly the best choice.
+    b / b(0) has the majorant 1 / (1 - v / X). Divided differences of the powers of v are not negative, so nothing with
+    this majorant errs more than 1 / (1 - v / X) itself, by T_P(2 v - 1) / ((1 - v / X) T_P(2 X - 1)).
     """
-    radius = np.maximum((1.0 - 1.0 / degree) * reach_, 1.0)
-    rho = 2.0 * radius - 1.0 + 2.0 * np.sqrt(radius * radius - radius)
-    with np.errstate(divide="ignore"):
-        bound = 4.0 * degree * rho ** (1.0 - degree) / (rho - 1.0)
+    x = np.maximum(reach_, SMALLEST_REACH)
+    with np.errstate(over="ignore"):
+        bound = 1.0 / ((1.0 - 1.0 / x) * np.cosh(degree * np.arccosh(2.0 * x - 1.0)))
     return np.where(reach_ > SMALLEST_REACH, bound, np.inf)
 
 
