@@ -6,6 +6,7 @@ results do not depend on the number of threads.
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -57,8 +58,9 @@ def set_num_threads(number: int | None) -> None:
     >>> gt.set_num_threads(None)
     """
     if number is not None:
-        if isinstance(number, bool) or not isinstance(number, int):
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
             raise TypeError(f"number = {number!r} must be an integer or None")
+        number = operator.index(number)
         if number < 1:
             raise ValueError(f"number = {number} must be at least 1")
     with _pool.lock:

@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
     except SystemExit as exit_request:  # argparse has printed its message
         return int(exit_request.code or 0)
+    if sys.stdout is None:
+        return report(arguments.command, "standard output is closed", FAILED)
     try:
         arguments.run(arguments)
         sys.stdout.flush()
@@ -323,6 +325,8 @@ def read_text(path: str, name: str) -> str:
     """The whole input as UTF-8, line ends untouched."""
     try:
         if path == "-":
+            if sys.stdin is None:
+                raise Failure(f"{name} is closed; name a FILE, or pipe the rows in", FAILED)
             data = sys.stdin.buffer.read()
         else:
             with open(path, "rb") as file:

@@ -439,3 +439,13 @@ def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
     assert text.endswith("\r")  # the bar is wiped
     assert table.startswith(b"subset")
     assert b"%|" not in table
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes descriptors in a POSIX shell")
+@pytest.mark.parametrize(("closed", "what"), [("<&-", "standard input is closed"), (">&-", "output is closed")])
+def test_a_closed_standard_stream_is_an_error_without_a_traceback(closed, what):
+    command = f"printf 'w\n1\n' | ({sys.executable} -m gumbeltopk sample -k 1 -w w {closed})"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1

@@ -224,3 +224,11 @@ def test_the_score_of_a_large_subset_in_flat_memory() -> None:
 def test_an_item_twice_is_found_even_if_not_side_by_side() -> None:
     with pytest.raises(ValueError, match="has item 0 more than once"):
         gt.subset_logpmf(np.zeros(3), [0, 1, 0])
+
+
+def test_log_p_beyond_the_largest_float_is_minus_infinity_and_not_nan() -> None:
+    for log_weights in ([1e308, 0.0, -1e308], [0.0, -1e308, -1e308]):
+        log_p, residuals = gt.subset_logpmf.fwd(np.asarray(log_weights), [1, 2])
+        assert log_p == -np.inf
+        assert np.isfinite(gt.subset_logpmf.vjp(residuals, np.asarray(1.0))).all()
+    assert gt.subset_logpmf([0.0, -1e300, -1e300], [1, 2]) == -2e300

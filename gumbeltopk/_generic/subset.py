@@ -18,6 +18,7 @@ from gumbeltopk._array_api import Array, Namespace
 
 SPACING = 0.24  # aliasing error exp(-pi^2 / SPACING) = 1e-18 for the slowest decay
 NODES_ON_THE_PEAK = 96  # at least: for large k the integrand is a narrow bell of width 1 / sqrt(k)
+SMALL_LOG_Y = -37.0  # log(1 - e^{-y}) = log y - y / 2 + ..
 FALL = 42.0  # nats below the maximum at which the integrand is cut
 BISECTIONS = 30
 LARGEST_LOG_Y = 7.0  # exp(-exp(7)) is 0
@@ -44,10 +45,13 @@ def score(selected: Array, complement: Array, xp: Namespace) -> tuple[Array, Arr
 def _integrate(selected: Array, complement: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array]:
     """Blocks of rows, and in `_trapezoid` of nodes, so that memory stays flat."""
     rows, k = selected.shape
-    impossible = xp.any(selected == -math.inf, axis=-1)
     certain = complement[:, 0] == -math.inf
     shares = selected - xp.where(complement > -math.inf, complement, 0.0)
-    shares = xp.where(selected > -math.inf, shares, LIGHTEST)  # the score of p = 0 is the limit of a weight towards 0
+    # A zero weight, or log p beyond the largest float. The score of p = 0 is the limit of a weight towards 0.
+    impossible = xp.sum(xp.clip(shares, max=0.0), axis=-1) == -math.inf
+    shares = xp.where(
+        impossible[:, None], xp.clip(shares, min=LIGHTEST), shares
+    )  # the score of p = 0 is the limit of a weight towards 0
     left, right, spacing = _bracket(shares, with_score, xp)
     in_block = max(1, LARGEST_BLOCK // (NODES_ON_THE_PEAK * k))
     parts = []
@@ -121,9 +125,10 @@ def _bisect(is_left: Callable[[Array], Array], low: Array, high: Array, xp: Name
 
 
 def log_one_minus_exp(log_y: Array, xp: Namespace) -> Array:
-    """log(1 - e^{-y}) from log y, which is log y itself where y underflows."""
+    """log(1 - e^{-y}) from log y, which is log y itself for small y: it keeps its digits where y has few or none."""
     y = xp.exp(xp.clip(log_y, max=LARGEST_LOG_Y))
-    return xp.where(y > 0, xp.log(-xp.expm1(-xp.where(y > 0, y, 1.0))), log_y)
+    small = log_y < SMALL_LOG_Y
+    return xp.where(small, log_y, xp.log(-xp.expm1(-xp.where(small, 1.0, y))))
 
 
 def saturation(log_y: Array, xp: Namespace) -> Array:

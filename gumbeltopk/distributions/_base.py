@@ -15,7 +15,7 @@ LARGEST_SUPPORT = 2_000_000
 
 
 class WithoutReplacement:
-    """k of n items, drawn one after the other by weight. Immutable."""
+    """k of n items, drawn one after the other by weight."""
 
     def __init__(self, log_weights: Any = None, k: Any = None, *, weights: Any = None) -> None:
         given, self._in_logs = _validation.check_weights_or_log_weights(log_weights, weights)
