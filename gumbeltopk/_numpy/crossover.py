@@ -15,10 +15,10 @@ from gumbeltopk._generic.successive_softmax import LARGEST_POWER_BY_PRODUCTS
 from gumbeltopk._numpy.compression.block import LONG_ROW
 from gumbeltopk._numpy.compression.driver import efforts
 
-ITEM_STEP, ITEM_STEP_WITH_POWER, ITEM_STEP_OF_GENERIC = 1.0, 3.0, 10.0
+ITEM_STEP, ITEM_STEP_WITH_POWER, ITEM_STEP_OF_GENERIC = 1.0, 3.0, 6.0
 OF_A_CALL = 1e5
 OF_AN_ITEM, OF_AN_ITEM_OF_A_LONG_ROW = 10.0, 5.0
-POINT_STEP = 6.0
+POINT_STEP = 7.0
 POINT_STEP_OF_BINS = 2000.0  # a step on a long row costs the calls, however many points there are
 NODES = 8
 
