@@ -1,6 +1,7 @@
 """Exact subset samples, their distributions and relaxations, with hand-written gradients, for array libraries."""
 
 from gumbeltopk import testing
+from gumbeltopk._compilation import use_numba
 from gumbeltopk._random import CounterRNG
 from gumbeltopk._threads import get_num_threads, set_num_threads
 from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
@@ -34,4 +35,5 @@ __all__ = [
     "set_num_threads",
     "subset_logpmf",
     "testing",
+    "use_numba",
 ]

@@ -51,7 +51,9 @@ def within(name: str, *parents: str) -> bool:
 
 # --- who may import whom --------------------------------------------------------------------------
 
-CORES = ("gumbeltopk._generic", "gumbeltopk._numpy", "gumbeltopk._cupy")
+CORES = ("gumbeltopk._generic", "gumbeltopk._numpy", "gumbeltopk._numba", "gumbeltopk._cupy")
+NUMPY_CORES = ("gumbeltopk._numpy", "gumbeltopk._numba")  # the second has kernels for the first
+SETTINGS = ("gumbeltopk._threads", "gumbeltopk._compilation")
 # Users of the public names, and their helpers.
 USERS = (
     "gumbeltopk.experiments",
@@ -72,11 +74,11 @@ def allowed_imports(name: str) -> tuple[str, ...] | None:
         return ("gumbeltopk._array_api",)
     if within(name, "gumbeltopk._generic"):
         return ("gumbeltopk._array_api", "gumbeltopk._generic")
-    if name == "gumbeltopk._threads":
+    if name in SETTINGS:
         return ("gumbeltopk._array_api",)
     if within(name, *CORES):
-        own = ".".join(name.split(".")[:2])
-        return ("gumbeltopk._array_api", "gumbeltopk._generic", "gumbeltopk._threads", own)
+        own = NUMPY_CORES if within(name, *NUMPY_CORES) else (".".join(name.split(".")[:2]),)
+        return ("gumbeltopk._array_api", "gumbeltopk._generic", *SETTINGS, *own)
     if name == "gumbeltopk._dispatch":
         return ("gumbeltopk._array_api", *CORES)
     return None
@@ -246,7 +248,7 @@ def test_all_layers_are_there() -> None:
 
 # --- what a plain import loads --------------------------------------------------------------------
 
-HEAVY = ("cupy", "dask", "jax", "matplotlib", "pandas", "scipy.stats", "torch", "tqdm")
+HEAVY = ("cupy", "dask", "jax", "matplotlib", "numba", "pandas", "scipy.stats", "torch", "tqdm")
 
 
 def test_import_is_light() -> None:

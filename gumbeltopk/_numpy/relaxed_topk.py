@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gumbeltopk import _compilation
 from gumbeltopk._generic import relaxed_topk as generic
 from gumbeltopk._numpy import crossover, direct, softmax
 from gumbeltopk._numpy.compression import driver
@@ -48,15 +49,24 @@ def _direct(rows: Any, temperature: Any, power: Any, k: int, keep: bool, xp: Any
     if rows.dtype == np.float64 and np.any(power > 1.0):
         result = generic.forward(rows, temperature, power, k, "direct", False, keep and k > 1, xp)
         return _softmax(result.a, temperature, keep) if k == 1 else result
+    a, trajectory = direct.forward(rows, temperature, k, keep and k > 1, _kernels(rows, k))
     if k == 1:
-        return _softmax(direct.forward(rows, temperature, k, False)[0], temperature, keep)
-    a, trajectory = direct.forward(rows, temperature, k, keep)
+        return _softmax(a, temperature, keep)
     return generic.Result(a, None if trajectory is None else tuple(trajectory), "direct")
 
 
 def _softmax(a: Any, temperature: Any, keep: bool) -> generic.Result:
     trajectory = (a.copy(), np.array(temperature)) if keep else None
     return generic.Result(a, trajectory, "softmax")
+
+
+def _kernels(rows: Any, k: int) -> direct.Kernels:
+    """numba's where they are wanted, which imports numba."""
+    if not _compilation.wants_numba(rows.size * k):
+        return direct.NUMPY
+    from gumbeltopk._numba.direct_kernels import NUMBA
+
+    return NUMBA
 
 
 def _blocks(trajectory: tuple[Any, ...], form: Any) -> tuple[list[Block], tuple[Any, ...]]:
@@ -80,11 +90,12 @@ def vjp(
     if form == "generic":
         return generic.vjp(trajectory, form, power, k, steps, cotangent, with_temperature, xp)
     rows = np.ascontiguousarray(cotangent, dtype=np.promote_types(cotangent.dtype, np.float32))
-    if form in ("softmax", "direct"):
-        if form == "softmax":
-            gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature)
-        else:
-            gradient, t_gradient = direct.vjp(direct.Trajectory(*trajectory), k, rows, with_temperature)
+    if form == "softmax":
+        gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature)
+        return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
+    if form == "direct":
+        kept = direct.Trajectory(*trajectory)
+        gradient, t_gradient = direct.vjp(kept, k, rows, with_temperature, _kernels(rows, k))
         return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
     blocks, rest = _blocks(trajectory, form)
     gradient, by_temperature = np.empty_like(rows), np.zeros((len(rows), 1))
@@ -113,7 +124,7 @@ def jvp(
     if form == "softmax":
         return softmax.jvp(softmax.Trajectory(*trajectory), rows, temperature_tangent)
     if form == "direct":
-        return direct.jvp(direct.Trajectory(*trajectory), k, rows, temperature_tangent)
+        return direct.jvp(direct.Trajectory(*trajectory), k, rows, temperature_tangent, _kernels(rows, k))
     blocks, rest = _blocks(trajectory, form)
     tangent = np.empty_like(rows)
     driver.jvp(blocks, power, rows, temperature_tangent, tangent)

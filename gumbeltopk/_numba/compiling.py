@@ -1,0 +1,41 @@
+"""How loops are compiled: without the GIL, into vector instructions, and kept on disk.
+
+The cache on disk looks for changes in the file of the function that is called, not in those of the functions that it
+calls. Whoever edits the latter has to delete `__pycache__`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+Array = Any  # numba sees the types
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+# Sums in any order, a product and a sum in one rounding, and no difference between 0 and -0. NaN, infinities and
+# divisions keep their meaning.
+FASTMATH = {"reassoc", "contract", "nsz"}
+
+
+def compiled(function: Loop, signature: Any = None, fastmath: Any = False) -> Loop:
+    """The function, compiled for this signature now, or for the types of its arguments when it is called."""
+    compiler: Any = numba.njit
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    arguments = () if signature is None else (signature,)
+    try:
+        result: Loop = compiler(*arguments, cache=True, **options)(function)
+    except RuntimeError:  # no folder that a cache could be written to
+        result = compiler(*arguments, **options)(function)
+    return result
+
+
+def inner(function: Loop) -> Loop:
+    """Compiled as a part of the functions that call it."""
+    return compiled(function, fastmath=FASTMATH)
+
+
+def exact(function: Loop) -> Loop:
+    """The same, operation by operation as it is written."""
+    return compiled(function)
