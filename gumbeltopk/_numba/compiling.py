@@ -36,6 +36,11 @@ def inner(function: Loop) -> Loop:
     return compiled(function, fastmath=FASTMATH)
 
 
+def without_nan(function: Loop) -> Loop:
+    """The same for numbers that are no NaN, which a maximum needs."""
+    return compiled(function, fastmath=FASTMATH | {"nnan"})
+
+
 def exact(function: Loop) -> Loop:
     """The same, operation by operation as it is written."""
     return compiled(function)

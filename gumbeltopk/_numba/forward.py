@@ -1,153 +1,211 @@
-"""The forward pass of successive softmax on tiles of rows, compiled."""
+"""The forward pass of successive softmax on rows that stay in cache, compiled."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from gumbeltopk._numba.compiling import Array, inner
+from gumbeltopk._numba.compiling import Array, inner, without_nan
 from gumbeltopk._numba.powers import Power
-from gumbeltopk._numba.tiles import (
-    LANES,
+from gumbeltopk._numba.rows import (
+    FOUR,
     PART,
-    Buffers,
-    Lanes,
+    SHORT,
     Place,
-    add_up,
     decay,
-    fill_row,
-    flush,
-    lanes_of,
     load,
-    new_buffers,
-    new_tile,
+    new_buffer,
+    place_of,
     product,
     raise_complements,
-    slot,
+    row_of,
+    rows_together,
     sum_of_row,
-    take_lanes,
+    take_beta,
     unload,
-    width_of,
 )
-from gumbeltopk._numpy.direct_layouts import Steps
 
 SMALLEST_REST = 1e-200  # the derivatives divide by R
 
 
-@inner
-def step_of_power_1(p: Array, scale: Array, total: Array, buffers: Buffers) -> None:
-    """Scale p, add it to the total, replace it by p (1 - p), and sum that."""
-    one = p.dtype.type(1)
-    for first in range(0, p.shape[0], PART):
-        for i in range(first, min(first + PART, p.shape[0])):
-            for lane in range(LANES):
-                state = p[i, lane] * scale[lane]
-                total[i, lane] += state
-                weight = decay(state, one)
-                p[i, lane] = weight
-                buffers.part[lane] += weight
-        flush(buffers)
+# --- passes over rows: scale p, add it to the total, replace it by p (1 - p)^beta, and sum that -----------
 
 
 @inner
-def step_of_any_power(p: Array, scale: Array, total: Array, lanes: Lanes, buffers: Buffers) -> None:
-    """The same with p (1 - p)^beta."""
-    for first in range(0, p.shape[0], PART):
-        end = min(first + PART, p.shape[0])
-        for i in range(first, end):
-            for lane in range(LANES):
-                p[i, lane] *= scale[lane]
-                total[i, lane] += p[i, lane]
-        raise_complements(p, first, end, lanes, buffers)
-        for i in range(first, end):
-            for lane in range(LANES):
-                weight = product(p[i, lane], buffers.c[i - first, lane])
-                p[i, lane] = weight
-                buffers.part[lane] += weight
-        flush(buffers)
+def step_of_item(p: Array, i: int, scale: Any, total: Array) -> Any:
+    state = p[i] * scale
+    total[i] += state
+    weight = decay(state, p.dtype.type(1))
+    p[i] = weight
+    return weight
 
 
 @inner
-def record(steps: Steps, j: int, row: int, item: int, top: float, others: float) -> float:
-    """Write step j of a row down; returns what to scale p by."""
-    mass = top + others
-    scale = 1.0 / mass
-    steps.held[j, row], steps.masses[j, row] = item, mass
-    steps.shares[j, 0, row], steps.shares[j, 1, row] = top * scale, others * scale
-    return scale
+def step_of_four(p: Array, scales: Array, total: Array, length: int, sums: Array) -> None:
+    """FOUR rows, for beta = 1."""
+    scale_0, scale_1, scale_2, scale_3 = scales[0], scales[1], scales[2], scales[3]
+    sum_0 = sum_1 = sum_2 = sum_3 = p.dtype.type(0)
+    for i in range(length):
+        sum_0 += step_of_item(p, i, scale_0, total)
+        sum_1 += step_of_item(p, i + SHORT, scale_1, total)
+        sum_2 += step_of_item(p, i + 2 * SHORT, scale_2, total)
+        sum_3 += step_of_item(p, i + 3 * SHORT, scale_3, total)
+    sums[0], sums[1], sums[2], sums[3] = sum_0, sum_1, sum_2, sum_3
 
 
 @inner
-def first_step(p: Array, place: Place, steps: Steps, scale: Array, buffers: Buffers) -> None:
+def step_of_part(p: Array, scale: Any, total: Array) -> Any:
+    others = p.dtype.type(0)
+    for i in range(p.size):
+        others += step_of_item(p, i, scale, total)
+    return others
+
+
+@inner
+def step_of_power_1(p: Array, scale: Any, total: Array) -> float:
+    """One row, for beta = 1."""
+    if p.size <= PART:
+        return np.float64(step_of_part(p, scale, total))
+    others = 0.0
+    for first in range(0, p.size, PART):
+        others += step_of_part(p[first : first + PART], scale, total[first : first + PART])
+    return others
+
+
+@inner
+def scale_and_add(p: Array, scale: Any, total: Array) -> None:
+    for i in range(p.size):
+        p[i] *= scale
+        total[i] += p[i]
+
+
+@inner
+def multiply_and_sum(p: Array, c: Array) -> Any:
+    others = p.dtype.type(0)
+    for i in range(p.size):
+        weight = product(p[i], c[i])
+        p[i] = weight
+        others += weight
+    return others
+
+
+@inner
+def step_of_any_power(p: Array, scale: Any, total: Array, power: Power, own: int, c: Array, square: Array) -> float:
+    """One row, for any beta."""
+    others = 0.0
+    for first in range(0, p.size, PART):
+        part = p[first : first + PART]
+        scale_and_add(part, scale, total[first : first + PART])
+        raise_complements(part, power, own, c[: part.size], square[: part.size])
+        others += multiply_and_sum(part, c[: part.size])
+    return others
+
+
+@inner
+def step(
+    p: Array, scales: Array, total: Array, place: Place, power: Power, c: Array, square: Array, sums: Array
+) -> None:
+    if power.whole == 1 and place.together:
+        step_of_four(p, scales, total, place.length, sums)
+        return
+    for r in range(place.count):
+        own, own_total = row_of(p, place, r), row_of(total, place, r)
+        if power.whole == 1:
+            sums[r] = step_of_power_1(own, scales[r], own_total)
+        else:
+            of_power = place.first + r if power.beta.size > 1 else 0
+            sums[r] = step_of_any_power(own, scales[r], own_total, power, of_power, c, square)
+
+
+# --- the item held out ------------------------------------------------------------------------------------
+
+
+@inner
+def first_step(p: Array, place: Place, held: Array, shares: Array, masses: Array, scales: Array) -> None:
     """Hold out the largest item of each row, whose weights are in p."""
-    tops = np.empty(place.count)
     for r in range(place.count):
-        own = slot(place, r, steps.held[0, place.first + r])
-        tops[r] = p[own]
-        p[own] = 0
-    add_up(p, buffers)
-    for r in range(place.count):
-        row, others = place.first + r, sum_of_row(buffers.sums, place, r)
-        fill_row(scale, place, r, record(steps, 0, row, steps.held[0, row], tops[r], others))
+        own, row = row_of(p, place, r), place.first + r
+        top = np.float64(own[held[0, row]])
+        own[held[0, row]] = 0
+        others = sum_of_row(own)
+        masses[0, row] = top + others
+        shares[0, 0, row], shares[0, 1, row] = top / masses[0, row], others / masses[0, row]
+        scales[r] = 1.0 / masses[0, row]
+
+
+@without_nan
+def largest_of(p: Array) -> Any:
+    largest = p.dtype.type(0)
+    for i in range(p.size):
+        largest = p[i] if p[i] > largest else largest
+    return largest
 
 
 @inner
-def largest_of_lanes(p: Array, largest: Array) -> None:
-    """The largest p of each lane."""
-    largest[:] = 0
-    for i in range(p.shape[0]):
-        for lane in range(LANES):
-            largest[lane] = p[i, lane] if p[i, lane] > largest[lane] else largest[lane]
+def index_of(p: Array, value: Any) -> int:
+    for i in range(p.size):
+        if p[i] == value:
+            return i
+    return 0
 
 
 @inner
-def largest_item(p: Array, place: Place, r: int) -> int:
-    """The item of row r with the largest p."""
-    largest, item = p.dtype.type(0), 0
-    for i in range(p.shape[0]):
-        for lane in lanes_of(place, r):
-            if p[i, lane] > largest:
-                largest, item = p[i, lane], i * place.width + lane % place.width
-    return item
+def next_step(
+    place: Place, j: int, sums: Array, beta: Array, held: Array, shares: Array, masses: Array, scales: Array
+) -> None:
+    """Record step j, with the items held out in the step before, and find what to scale p by."""
+    for r in range(place.count):
+        row = place.first + r
+        share, rest = shares[j - 1, 0, row], shares[j - 1, 1, row]
+        top = share * (rest if beta[r] == 1.0 else rest ** beta[r])
+        mass = top + sums[r]
+        scale = 1.0 / mass
+        held[j, row], masses[j, row], scales[r] = held[j - 1, row], mass, scale
+        shares[j, 0, row], shares[j, 1, row] = top * scale, sums[r] * scale
 
 
 @inner
 def move(
-    p: Array, total: Array, place: Place, r: int, old: int, top: float, held_total: float
-) -> tuple[int, float, float]:
-    """Hold out the largest of the others, and put the item before back into its slot.
+    p: Array, total: Array, place: Place, j: int, held: Array, shares: Array, masses: Array, held_since: Array
+) -> None:
+    """Where another item has come to p > 1/2 in step j, hold that one out from here on.
 
-    Returns the item, its weight, and the sum of the other weights.
+    The one before goes back to its slot, and its shares, all but the last, to the total: what is in the slots will be
+    scaled and added to the total in the next step.
     """
-    new = largest_item(p, place, r)
-    total[slot(place, r, old)] += held_total
-    p[slot(place, r, old)] = top
-    top = np.float64(p[slot(place, r, new)])
-    p[slot(place, r, new)] = 0
-    others = 0.0
-    for i in range(p.shape[0]):
-        for lane in lanes_of(place, r):
-            others += p[i, lane]
-    return new, top, others
+    for r in range(place.count):
+        own, row = row_of(p, place, r), place.first + r
+        mass = masses[j, row]
+        if not mass > 0.0:  # the row is lost, and may have become NaN
+            continue
+        largest = largest_of(own)
+        if largest > 0.5 * mass:
+            old, new = held[j, row], index_of(own, largest)
+            row_of(total, place, r)[old] += sum_of_shares(shares, row, held_since[r], j)
+            own[old], own[new] = shares[j, 0, row] * mass, 0
+            held[j, row], held_since[r] = new, j
+            shares[j, 0, row], shares[j, 1, row] = largest / mass, sum_of_row(own) / mass
 
 
 @inner
-def finish(total: Array, p: Array, scale: Array) -> None:
-    """Add the last p, scaled."""
-    for i in range(p.shape[0]):
-        for lane in range(LANES):
-            total[i, lane] += p[i, lane] * scale[lane]
+def sum_of_shares(shares: Array, row: int, first: int, end: int) -> float:
+    """Of the steps first .. end - 1."""
+    total = 0.0
+    for j in range(first, end):
+        total += shares[j, 0, row]
+    return total
 
 
 @inner
-def product_of_masses(steps: Steps, row: int) -> float:
+def product_of_masses(shares: Array, masses: Array, row: int) -> float:
     """Of all steps but the first; NaN where R has become too small."""
-    product, smallest_rest = 1.0, 1.0
-    for j in range(1, steps.masses.shape[0]):
-        product *= steps.masses[j, row]
-        smallest_rest = min(smallest_rest, steps.shares[j - 1, 1, row])
-    return product if smallest_rest >= SMALLEST_REST else math.nan
+    result, smallest_rest = 1.0, 1.0
+    for j in range(1, masses.shape[0]):
+        result *= masses[j, row]
+        smallest_rest = min(smallest_rest, shares[j - 1, 1, row])
+    return result if smallest_rest >= SMALLEST_REST else math.nan
 
 
 def forward_rows(
@@ -158,43 +216,24 @@ def forward_rows(
     The weights (rows, n) are those of the first softmax, up to a factor of the row; `held[0]` is known.
     """
     (rows, n), k, dtype = weights.shape, masses.shape[0], weights.dtype
-    steps = Steps(held, shares, masses)
-    width = width_of(n)
-    p, total = new_tile(n, dtype), new_tile(n, dtype)
-    scale, largest, held_total, buffers = (
-        np.zeros(LANES, dtype),
-        np.zeros(LANES, dtype),
-        np.empty(LANES),
-        new_buffers(dtype),
-    )
-    for first in range(0, rows, LANES // width):
-        place = Place(first, min(LANES // width, rows - first), width)
-        lanes = take_lanes(power, place, dtype)
+    p, total = new_buffer(n, dtype), new_buffer(n, dtype)
+    c, square = np.empty(PART, dtype), np.empty(PART, dtype)
+    scales, ones, sums, beta = np.zeros(FOUR, dtype), np.ones(FOUR, dtype), np.zeros(FOUR), np.ones(FOUR)
+    held_since, moves = np.zeros(FOUR, np.int64), np.max(power.beta) > 1.0
+    for first in range(0, rows, rows_together(n)):
+        place = place_of(first, rows, n)
+        take_beta(power, place, beta)
         load(weights, place, p)
-        first_step(p, place, steps, scale, buffers)
-        held_total[: place.count] = steps.shares[0, 0, first : first + place.count]
-        total[:] = 0
+        first_step(p, place, held, shares, masses, scales)
+        total[:], held_since[:] = 0, 0
         for j in range(1, k):
-            buffers.sums[:] = 0
-            if power.whole == 1:
-                step_of_power_1(p, scale, total, buffers)
-            else:
-                step_of_any_power(p, scale, total, lanes, buffers)
-                largest_of_lanes(p, largest)
-            for r in range(place.count):
-                row, item = first + r, steps.held[j - 1, first + r]
-                share, rest = steps.shares[j - 1, 0, row], steps.shares[j - 1, 1, row]
-                beta = power.beta[row if power.beta.size > 1 else 0]
-                top, others = share * (rest if beta == 1.0 else rest**beta), sum_of_row(buffers.sums, place, r)
-                new_scale = record(steps, j, row, item, top, others)
-                if beta > 1.0 and np.max(largest[r * width : (r + 1) * width]) * new_scale > 0.5:
-                    item, top, others = move(p, total, place, r, item, top, held_total[r])
-                    held_total[r], steps.held[j, row] = 0.0, item
-                    steps.shares[j, 0, row], steps.shares[j, 1, row] = top * new_scale, others * new_scale
-                held_total[r] += steps.shares[j, 0, row]
-                fill_row(scale, place, r, new_scale)
-        finish(total, p, scale)
+            step(p, scales, total, place, power, c, square, sums)
+            next_step(place, j, sums, beta, held, shares, masses, scales)
+            if moves:
+                move(p, total, place, j, held, shares, masses, held_since)
         for r in range(place.count):
-            total[slot(place, r, steps.held[k - 1, first + r])] += held_total[r]
-            products[first + r] = product_of_masses(steps, first + r)
-        unload(total, place, a)
+            own_total, row = row_of(total, place, r), first + r
+            scale_and_add(row_of(p, place, r), scales[r], own_total)
+            own_total[held[k - 1, row]] += sum_of_shares(shares, row, held_since[r], k)
+            products[row] = product_of_masses(shares, masses, row)
+        unload(total, place, ones, a)

@@ -1,4 +1,4 @@
-"""The states p^j of tiles of rows once more, for the derivatives, compiled."""
+"""The states p^j of rows once more, for the derivatives, compiled."""
 
 from __future__ import annotations
 
@@ -8,41 +8,19 @@ import numpy as np
 
 from gumbeltopk._numba.compiling import Array, inner
 from gumbeltopk._numba.powers import Power
-from gumbeltopk._numba.tiles import (
-    LANES,
-    PART,
-    Buffers,
-    Lanes,
-    Place,
-    decay,
-    fill_row,
-    load,
-    product,
-    raise_complements,
-    slot,
-)
-from gumbeltopk._numpy.direct_layouts import Steps
+from gumbeltopk._numba.rows import FOUR, PART, SHORT, Place, decay, load, product, raise_complements, row_of
 
 
 @inner
-def start(weights: Array, place: Place, steps: Steps, p: Array) -> None:
+def start(weights: Array, place: Place, held: Array, masses: Array, p: Array) -> None:
     """p^1 of the others."""
     load(weights, place, p)
     for r in range(place.count):
-        p[slot(place, r, steps.held[0, place.first + r])] = 0
-    scale = scales(place, steps, 0, p.dtype)
-    for i in range(p.shape[0]):
-        for lane in range(LANES):
-            p[i, lane] *= scale[lane]
-
-
-@inner
-def scales(place: Place, steps: Steps, j: int, dtype: Any) -> Array:
-    """What the lanes are scaled by in step j."""
-    scale = np.zeros(LANES, dtype)
-    for r in range(place.count):
-        fill_row(scale, place, r, 1.0 / steps.masses[j, place.first + r])
-    return scale
+        own, row = row_of(p, place, r), place.first + r
+        scale = p.dtype.type(1.0 / masses[0, row])
+        own[held[0, row]] = 0
+        for i in range(own.size):
+            own[i] *= scale
 
 
 @inner
@@ -51,29 +29,60 @@ def advance(
     following: Array,
     place: Place,
     power: Power,
-    lanes: Lanes,
-    steps: Steps,
+    held: Array,
+    shares: Array,
+    masses: Array,
     j: int,
-    buffers: Buffers,
+    c: Array,
+    square: Array,
 ) -> None:
     """p^{j+1} from p^j."""
-    one, scale = p.dtype.type(1), scales(place, steps, j + 1, p.dtype)
-    if power.whole == 1:
-        for i in range(p.shape[0]):
-            for lane in range(LANES):
-                following[i, lane] = decay(p[i, lane], one) * scale[lane]
-        return
-    for begin in range(0, p.shape[0], PART):
-        end = min(begin + PART, p.shape[0])
-        raise_complements(p, begin, end, lanes, buffers)
-        for i in range(begin, end):
-            for lane in range(LANES):
-                following[i, lane] = product(p[i, lane], buffers.c[i - begin, lane]) * scale[lane]
+    scales = np.zeros(FOUR, p.dtype)
     for r in range(place.count):
-        row = place.first + r
-        before, after = steps.held[j, row], steps.held[j + 1, row]
+        scales[r] = 1.0 / masses[j + 1, place.first + r]
+    if power.whole == 1:
+        advance_by_power_1(p, scales, following, place)
+        return
+    for r in range(place.count):
+        own, own_following, row = row_of(p, place, r), row_of(following, place, r), place.first + r
+        of_power = row if power.beta.size > 1 else 0
+        advance_by_any_power(own, scales[r], own_following, power, of_power, c, square)
+        before, after = held[j, row], held[j + 1, row]
         if before != after:
-            beta = power.beta[row if power.beta.size > 1 else 0]
-            back = steps.shares[j, 0, row] * steps.shares[j, 1, row] ** beta / steps.masses[j + 1, row]
-            following[slot(place, r, before)] = back
-            following[slot(place, r, after)] = 0
+            back = shares[j, 0, row] * shares[j, 1, row] ** power.beta[of_power]
+            own_following[before], own_following[after] = back / masses[j + 1, row], 0
+
+
+@inner
+def advance_item(p: Array, i: int, scale: Any, following: Array) -> None:
+    following[i] = decay(p[i], p.dtype.type(1)) * scale
+
+
+@inner
+def advance_by_power_1(p: Array, scales: Array, following: Array, place: Place) -> None:
+    scale_0, scale_1, scale_2, scale_3 = scales[0], scales[1], scales[2], scales[3]
+    if place.together:
+        for i in range(place.length):
+            advance_item(p, i, scale_0, following)
+            advance_item(p, i + SHORT, scale_1, following)
+            advance_item(p, i + 2 * SHORT, scale_2, following)
+            advance_item(p, i + 3 * SHORT, scale_3, following)
+    else:
+        for i in range(p.size):
+            advance_item(p, i, scale_0, following)
+
+
+@inner
+def advance_by_any_power(
+    p: Array, scale: Any, following: Array, power: Power, own: int, c: Array, square: Array
+) -> None:
+    for first in range(0, p.size, PART):
+        part, part_following = p[first : first + PART], following[first : first + PART]
+        raise_complements(part, power, own, c[: part.size], square[: part.size])
+        multiply(part, c[: part.size], scale, part_following)
+
+
+@inner
+def multiply(p: Array, c: Array, scale: Any, following: Array) -> None:
+    for i in range(p.size):
+        following[i] = product(p[i], c[i]) * scale

@@ -1,109 +1,158 @@
-"""The vector-Jacobian product of successive softmax on tiles of rows, compiled."""
+"""The vector-Jacobian product of successive softmax on rows that stay in cache, compiled."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from gumbeltopk._numba.compiling import Array, inner
 from gumbeltopk._numba.powers import Power
-from gumbeltopk._numba.states import advance, start
-from gumbeltopk._numba.tiles import (
-    LANES,
+from gumbeltopk._numba.rows import (
+    FOUR,
     PART,
-    Buffers,
-    Lanes,
+    SHORT,
     Place,
     dot,
-    fill_row,
-    flush,
+    dot_of_part,
     load_centred,
-    new_buffers,
-    new_tile,
-    slot,
-    spread,
+    new_buffer,
+    place_of,
+    row_of,
+    rows_together,
     subtract_series,
-    sum_of_row,
-    take_lanes,
+    take_beta,
     unload,
-    width_of,
 )
-from gumbeltopk._numpy.direct_layouts import Steps
+from gumbeltopk._numba.states import advance, start
+
+# --- passes over rows: t = G - beta x / (1 - p), and the sum of p t ---------------------------------------
 
 
 @inner
-def pull(x: Array, p: Array, g: Array, beta: Array, t: Array, buffers: Buffers) -> None:
-    """t = G - beta x / (1 - p), and the sum of p t."""
-    one = p.dtype.type(1)
-    buffers.sums[:] = 0
-    for first in range(0, p.shape[0], PART):
-        for i in range(first, min(first + PART, p.shape[0])):
-            for lane in range(LANES):
-                own = g[i, lane] - beta[lane] * x[i, lane] / (one - p[i, lane])
-                t[i, lane] = own
-                buffers.part[lane] += p[i, lane] * own
-        flush(buffers)
+def pull_of_item(x: Array, p: Array, g: Array, i: int, beta: Any, t: Array) -> Any:
+    own = g[i] - beta * x[i] / (p.dtype.type(1) - p[i])
+    t[i] = own
+    return p[i] * own
 
 
 @inner
-def add_pull(x: Array, p: Array, t: Array, y: Array) -> None:
-    """x <- x + p (t - y)."""
-    for i in range(p.shape[0]):
-        for lane in range(LANES):
-            x[i, lane] += p[i, lane] * (t[i, lane] - y[lane])
+def pull_of_four(x: Array, p: Array, g: Array, beta: Array, t: Array, length: int, sums: Array) -> None:
+    beta_0, beta_1, beta_2, beta_3 = beta[0], beta[1], beta[2], beta[3]
+    sum_0 = sum_1 = sum_2 = sum_3 = p.dtype.type(0)
+    for i in range(length):
+        sum_0 += pull_of_item(x, p, g, i, beta_0, t)
+        sum_1 += pull_of_item(x, p, g, i + SHORT, beta_1, t)
+        sum_2 += pull_of_item(x, p, g, i + 2 * SHORT, beta_2, t)
+        sum_3 += pull_of_item(x, p, g, i + 3 * SHORT, beta_3, t)
+    sums[0], sums[1], sums[2], sums[3] = sum_0, sum_1, sum_2, sum_3
 
 
 @inner
-def log_complements(p: Array, x: Array, logs: Array, buffers: Buffers) -> None:
-    """The sum of x log(1 - p)."""
-    buffers.sums[:] = 0
-    for first in range(0, p.shape[0], PART):
-        end = min(first + PART, p.shape[0])
-        subtract_series(p, first, end, p.dtype.type(0), logs, buffers.c)
-        for i in range(first, end):
-            for lane in range(LANES):
-                buffers.part[lane] += x[i, lane] * buffers.c[i - first, lane]
-        flush(buffers)
+def pull_of_part(x: Array, p: Array, g: Array, beta: Any, t: Array) -> Any:
+    total = p.dtype.type(0)
+    for i in range(p.size):
+        total += pull_of_item(x, p, g, i, beta, t)
+    return total
 
 
 @inner
-def move(x: Array, place: Place, steps: Steps, j: int, x_held: Array) -> None:
+def pull(x: Array, p: Array, g: Array, place: Place, beta: Array, t: Array, sums: Array) -> None:
+    if place.together:
+        pull_of_four(x, p, g, beta, t, place.length, sums)
+        return
+    sums[0] = 0.0
+    for first in range(0, place.length, PART):
+        end = first + PART
+        sums[0] += pull_of_part(x[first:end], p[first:end], g[first:end], beta[0], t[first:end])
+
+
+# --- x <- x + p (t - y) -----------------------------------------------------------------------------------
+
+
+@inner
+def add_pull_of_item(x: Array, p: Array, t: Array, i: int, y: Any) -> None:
+    x[i] += p[i] * (t[i] - y)
+
+
+@inner
+def add_pull(x: Array, p: Array, t: Array, place: Place, y: Array) -> None:
+    y_0, y_1, y_2, y_3 = y[0], y[1], y[2], y[3]
+    if place.together:
+        for i in range(place.length):
+            add_pull_of_item(x, p, t, i, y_0)
+            add_pull_of_item(x, p, t, i + SHORT, y_1)
+            add_pull_of_item(x, p, t, i + 2 * SHORT, y_2)
+            add_pull_of_item(x, p, t, i + 3 * SHORT, y_3)
+    else:
+        for i in range(x.size):
+            add_pull_of_item(x, p, t, i, y_0)
+
+
+# --- the adjoint of log p, step by step downwards -----------------------------------------------------------
+
+
+@inner
+def log_complements(p: Array, x: Array, logs: Array, c: Array) -> float:
+    """The sum of x log(1 - p) of one row."""
+    total = 0.0
+    for first in range(0, p.size, PART):
+        part = p[first : first + PART]
+        subtract_series(part, p.dtype.type(0), logs, c[: part.size])
+        total += dot_of_part(x[first : first + PART], c[: part.size])
+    return total
+
+
+@inner
+def move(x: Array, place: Place, held: Array, j: int, x_held: Array) -> None:
     """From the items held out in step j + 1 to those of step j."""
     for r in range(place.count):
-        after, before = steps.held[j + 1, place.first + r], steps.held[j, place.first + r]
+        own, row = row_of(x, place, r), place.first + r
+        after, before = held[j + 1, row], held[j, row]
         if after != before:
-            x[slot(place, r, after)] = x_held[r]
-            x_held[r] = x[slot(place, r, before)]
+            own[after], x_held[r] = x_held[r], own[before]
 
 
 @inner
-def balance(g: Array, place: Place, power: Power, steps: Steps, j: int, sums: Array, x_held: Array, y: Array) -> None:
+def balance(
+    g: Array,
+    place: Place,
+    beta: Array,
+    held: Array,
+    shares: Array,
+    j: int,
+    is_last: bool,
+    sums: Array,
+    x_held: Array,
+    y: Array,
+) -> None:
     """y = G_i + h - beta x_i P / R and the next x_i, from the sums of p t."""
     for r in range(place.count):
         row = place.first + r
-        item, share, rest = steps.held[j, row], steps.shares[j, 0, row], steps.shares[j, 1, row]
-        beta = power.beta[row if power.beta.size > 1 else 0]
-        g_held = np.float64(g[slot(place, r, item)])
-        h = sum_of_row(sums, place, r) - g_held * rest
-        of_held = x_held[r] * beta * share / rest if j < steps.masses.shape[0] - 1 else 0.0
-        fill_row(y, place, r, g_held + h - of_held)
-        x_held[r] = x_held[r] * (rest + (1.0 - beta) * share) - share * h
+        share, rest = shares[j, 0, row], shares[j, 1, row]
+        g_held = np.float64(g[r * SHORT + held[j, row]])
+        h = sums[r] - g_held * rest
+        y[r] = g_held + h - (0.0 if is_last else x_held[r] * beta[r] * share / rest)
+        x_held[r] = x_held[r] * (rest + (1.0 - beta[r]) * share) - share * h
 
 
 @inner
-def multiply(x: Array, factor: Array) -> None:
-    for i in range(x.shape[0]):
-        for lane in range(LANES):
-            x[i, lane] *= factor[lane]
-
-
-@inner
-def fill_states(states: Array, place: Place, power: Power, lanes: Lanes, steps: Steps, j: int, buffers: Buffers) -> int:
+def fill_states(
+    states: Array,
+    place: Place,
+    power: Power,
+    held: Array,
+    shares: Array,
+    masses: Array,
+    j: int,
+    c: Array,
+    square: Array,
+) -> int:
     """p^{j+1}, ... after p^j = states[0], as far as there is room and as there are steps; their number."""
-    number: int = min(states.shape[0], steps.masses.shape[0] - j)
+    number: int = min(states.shape[0], masses.shape[0] - j)
     for i in range(number - 1):
-        advance(states[i], states[i + 1], place, power, lanes, steps, j + i, buffers)
+        advance(states[i], states[i + 1], place, power, held, shares, masses, j + i, c, square)
     return number
 
 
@@ -128,55 +177,64 @@ def vjp_rows(
     log(1 - p).
     """
     (rows, n), k, dtype = weights.shape, masses.shape[0], weights.dtype
-    steps = Steps(held, shares, masses)
-    width = width_of(n)
-    x, t, g = new_tile(n, dtype), new_tile(n, dtype), new_tile(n, dtype)
-    firsts = np.zeros((-(-k // length), *x.shape), dtype)
-    states = np.zeros((length, *x.shape), dtype)
-    y, x_held, buffers = np.zeros(LANES, dtype), np.zeros(LANES), new_buffers(dtype)
-    spread_logs = spread(logs)
-    for first in range(0, rows, LANES // width):
-        place = Place(first, min(LANES // width, rows - first), width)
-        lanes = take_lanes(power, place, dtype)
-        start(weights, place, steps, firsts[0])
+    x, t, g = new_buffer(n, dtype), new_buffer(n, dtype), new_buffer(n, dtype)
+    firsts = np.zeros((-(-k // length), x.size), dtype)
+    states = np.zeros((length, x.size), dtype)
+    c, square = np.empty(PART, dtype), np.empty(PART, dtype)
+    narrow, y = np.ones(FOUR, dtype), np.zeros(FOUR, dtype)
+    beta, sums, x_held = np.ones(FOUR), np.zeros(FOUR), np.zeros(FOUR)
+    for first in range(0, rows, rows_together(n)):
+        place = place_of(first, rows, n)
+        take_beta(power, place, beta)
+        for r in range(place.count):
+            narrow[r] = beta[r]
+        start(weights, place, held, masses, firsts[0])
         for segment in range(firsts.shape[0] - 1):
             states[0] = firsts[segment]
-            j = segment * length
-            fill_states(states, place, power, lanes, steps, j, buffers)
-            advance(states[-1], firsts[segment + 1], place, power, lanes, steps, j + length - 1, buffers)
-        load_centred(cotangent, place, steps.held, g)
+            fill_states(states, place, power, held, shares, masses, segment * length, c, square)
+            advance(
+                states[-1],
+                firsts[segment + 1],
+                place,
+                power,
+                held,
+                shares,
+                masses,
+                (segment + 1) * length - 1,
+                c,
+                square,
+            )
+        load_centred(cotangent, place, held, g)
         x[:], x_held[:], by_power[first : first + place.count] = 0, 0, 0
         for segment in range(firsts.shape[0] - 1, -1, -1):
             states[0] = firsts[segment]
-            number = fill_states(states, place, power, lanes, steps, segment * length, buffers)
+            number = fill_states(states, place, power, held, shares, masses, segment * length, c, square)
             for i in range(number - 1, -1, -1):
                 p, j = states[i], segment * length + i
                 if j == k - 1:
-                    dot(p, g, buffers)
-                    balance(g, place, power, steps, j, buffers.sums, x_held, y)
-                    add_pull(x, p, g, y)
-                    dot(x, x, buffers)
+                    dot(p, g, place, sums)
+                    balance(g, place, beta, held, shares, j, j == k - 1, sums, x_held, y)
+                    add_pull(x, p, g, place, y)
+                    dot(x, x, place, sums)
                     for r in range(place.count):
-                        shrinkages[first + r] = sum_of_row(buffers.sums, place, r) + x_held[r] * x_held[r]
+                        shrinkages[first + r] = sums[r] + x_held[r] * x_held[r]
                     continue
-                move(x, place, steps, j, x_held)
+                if power.whole != 1:
+                    move(x, place, held, j, x_held)
                 if with_power:
-                    log_complements(p, x, spread_logs, buffers)
                     for r in range(place.count):
-                        of_held = x_held[r] * math.log(steps.shares[j, 1, first + r])
-                        by_power[first + r] += sum_of_row(buffers.sums, place, r) + of_held
-                pull(x, p, g, lanes.beta, t, buffers)
-                balance(g, place, power, steps, j, buffers.sums, x_held, y)
-                add_pull(x, p, t, y)
-        dot(x, x, buffers)
+                        of_others = log_complements(row_of(p, place, r), row_of(x, place, r), logs[0], c)
+                        by_power[first + r] += of_others + x_held[r] * math.log(shares[j, 1, first + r])
+                pull(x, p, g, place, narrow, t, sums)
+                balance(g, place, beta, held, shares, j, j == k - 1, sums, x_held, y)
+                add_pull(x, p, t, place, y)
+        dot(x, x, place, sums)
         for r in range(place.count):
-            row, item = first + r, steps.held[0, first + r]
-            shrinkages[row] /= sum_of_row(buffers.sums, place, r) + x_held[r] * x_held[r]
-            x[slot(place, r, item)] = x_held[r]
+            shrinkages[first + r] /= sums[r] + x_held[r] * x_held[r]
+            x[r * SHORT + held[0, first + r]] = x_held[r]
         if with_power:
-            load_centred(keys, place, steps.held, t)
-            dot(x, t, buffers)
+            load_centred(keys, place, held, t)
+            dot(x, t, place, sums)
             for r in range(place.count):
-                by_power[first + r] += sum_of_row(buffers.sums, place, r)
-        multiply(x, lanes.beta)
-        unload(x, place, gradient)
+                by_power[first + r] += sums[r]
+        unload(x, place, narrow, gradient)
