@@ -14,8 +14,9 @@ import numpy as np
 from gumbeltopk import _compilation
 from gumbeltopk._generic import relaxed_topk as generic
 from gumbeltopk._numpy import crossover, direct, softmax
-from gumbeltopk._numpy.compression import driver
+from gumbeltopk._numpy.compression import driver, loops
 from gumbeltopk._numpy.compression.block import Block
+from gumbeltopk._numpy.compression.loops import Loops
 
 FIELDS_OF_BLOCK = len(Block._fields)
 
@@ -32,7 +33,7 @@ def forward(
         method = "compressed" if compressed else "direct"
     if method == "direct":
         return _direct(rows, temperature, power, k, keep, xp)
-    outcome = driver.forward(rows, temperature, power, k, keep)
+    outcome = driver.forward(rows, temperature, power, k, keep, _loops())
     arrays = tuple(array for block in outcome.blocks for array in block)
     of_left: Hashable = None
     if outcome.left.size:
@@ -69,6 +70,15 @@ def _kernels(rows: Any, k: int) -> direct.Kernels:
     return NUMBA
 
 
+def _loops() -> Loops:
+    """numba's where they are asked for: a call gains a few milliseconds, which never pays for importing numba."""
+    if not _compilation.wants_numba(0):
+        return loops.NUMPY
+    from gumbeltopk._numba.points import NUMBA
+
+    return NUMBA
+
+
 def _blocks(trajectory: tuple[Any, ...], form: Any) -> tuple[list[Block], tuple[Any, ...]]:
     """The blocks of a compressed trajectory, and the arrays that follow: the rows left over and their trajectory."""
     end = form[1] * FIELDS_OF_BLOCK
@@ -99,7 +109,7 @@ def vjp(
         return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
     blocks, rest = _blocks(trajectory, form)
     gradient, by_temperature = np.empty_like(rows), np.zeros((len(rows), 1))
-    driver.vjp(blocks, power, rows, with_temperature, gradient, by_temperature)
+    driver.vjp(blocks, power, rows, with_temperature, gradient, by_temperature, _loops())
     if form[2]:
         left, *own = rest
         result = vjp(tuple(own), form[2], power, k, False, rows[left], with_temperature, xp)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gumbeltopk._generic import successive_softmax as generic
 from gumbeltopk._numpy.compression import bound, measure, recursion
+from gumbeltopk._numpy.compression.loops import NUMPY, Loops
 
 Floats = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
@@ -70,7 +71,9 @@ class Split(NamedTuple):
     power_sums: Floats  # (rows, P)
 
 
-def attempt(keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, keep: bool, out: Any) -> Attempt:
+def attempt(
+    keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, keep: bool, out: Any, loops: Loops = NUMPY
+) -> Attempt:
     """Write the relaxed k-hot of some rows, or of one long row, to `out`."""
     rows, n = keys.shape
     t = np.array(np.broadcast_to(temperature, (rows, 1)))
@@ -92,7 +95,7 @@ def attempt(keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, 
     narrow = keys.dtype == np.float32 and k <= MOST_FLOAT32_STEPS and recursion.holds_out(rows, power)
     if narrow and np.min(per_v) > SMALLEST_FLOAT32_SHARE:
         p = p.astype(np.float32)  # no step magnifies an error, and no share is lost
-    result = recursion.run(p, weights, power, k, keep)
+    result = loops.run(p, weights, power, k, keep)
 
     at_items, at_bins, at_powers = np.split(result.total, [len(bins.exact), weights.shape[1] - degree], axis=1)
     measure.evaluate(measure.coefficients(at_powers), split.v, out)

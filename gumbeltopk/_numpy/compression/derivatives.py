@@ -13,16 +13,19 @@ import numpy.typing as npt
 
 from gumbeltopk._numpy.compression import linear_recursion, measure
 from gumbeltopk._numpy.compression.block import ORDER, Block, bins_of, write_heavy
+from gumbeltopk._numpy.compression.loops import NUMPY, Loops
 
 Floats = npt.NDArray[Any]
 
 
-def vjp(block: Block, power: float | None, cotangent: Any, with_temperature: bool) -> tuple[Any, Floats]:
+def vjp(
+    block: Block, power: float | None, cotangent: Any, with_temperature: bool, loops: Loops = NUMPY
+) -> tuple[Any, Floats]:
     """Gradients by the keys (rows, n) and by the temperature (rows, 1)."""
     beta = 1.0 / block.temperature if power is None else power
     expansion = _expansion(block)
     columns = expansion.columns(cotangent, expansion.of_heavy(cotangent))
-    x, by_logs = linear_recursion.reverse(block.states, block.weights, columns, beta, with_temperature)
+    x, by_logs = loops.reverse(block.states, block.weights, columns, beta, with_temperature)
     gradient = expansion.read(x, cotangent)
     by_temperature = np.zeros((len(gradient), 1))
     if with_temperature:

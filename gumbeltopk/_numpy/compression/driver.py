@@ -18,6 +18,7 @@ from gumbeltopk import _threads
 from gumbeltopk._numpy.compression import derivatives
 from gumbeltopk._numpy.compression.block import LONG_ROW, Attempt, Block, Effort
 from gumbeltopk._numpy.compression.block import attempt as attempt_rows
+from gumbeltopk._numpy.compression.loops import NUMPY, Loops
 from gumbeltopk._numpy.settings import quick_and_quiet
 
 Floats = npt.NDArray[Any]
@@ -36,7 +37,7 @@ class Outcome(NamedTuple):
     left: Indices  # rows that missed the tolerance
 
 
-def forward(keys: Any, temperature: Floats, power: Any, k: int, keep: bool) -> Outcome:
+def forward(keys: Any, temperature: Floats, power: Any, k: int, keep: bool, loops: Loops = NUMPY) -> Outcome:
     """The relaxed k-hot vectors of rows of keys (rows, n); the temperature is (rows, 1) or (1, 1)."""
     rows, n = keys.shape
     a = np.empty_like(keys)
@@ -47,7 +48,7 @@ def forward(keys: Any, temperature: Floats, power: Any, k: int, keep: bool) -> O
         groups = _groups(left, n)
 
         def attempt(group: Indices, effort: Effort = effort) -> Attempt:
-            return _attempt(keys, temperature, power, k, effort, keep, group, a)
+            return _attempt(keys, temperature, power, k, effort, keep, group, a, loops)
 
         attempts = _threads.map_blocks(attempt, groups, left.size * n)
         missed = [left[:0]]
@@ -80,17 +81,25 @@ def _groups(rows: Indices, n: int) -> list[Indices]:
 
 
 def _attempt(
-    keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, keep: bool, rows: Indices, a: Any
+    keys: Any,
+    temperature: Floats,
+    power: Any,
+    k: int,
+    effort: Effort,
+    keep: bool,
+    rows: Indices,
+    a: Any,
+    loops: Loops,
 ) -> Attempt:
     index = _as_slice(rows)
     t = _of_rows(temperature, index)
     own_power = power if isinstance(power, float) else 1.0 / t
     with quick_and_quiet():
         if isinstance(index, slice):
-            outcome = attempt_rows(keys[index], t, own_power, k, effort, keep, a[index])
+            outcome = attempt_rows(keys[index], t, own_power, k, effort, keep, a[index], loops)
         else:
             out = np.empty((len(rows), keys.shape[1]), dtype=keys.dtype)
-            outcome = attempt_rows(keys[index], t, own_power, k, effort, keep, out)
+            outcome = attempt_rows(keys[index], t, own_power, k, effort, keep, out, loops)
             a[index] = out
     block = outcome.block
     return outcome if block is None else outcome._replace(block=block._replace(rows=rows))
@@ -117,14 +126,20 @@ def _good_rows(block: Block, good: npt.NDArray[np.bool_]) -> Block:
 
 
 def vjp(
-    blocks: list[Block], power: Any, cotangent: Any, with_temperature: bool, gradient: Any, by_temperature: Floats
+    blocks: list[Block],
+    power: Any,
+    cotangent: Any,
+    with_temperature: bool,
+    gradient: Any,
+    by_temperature: Floats,
+    loops: Loops = NUMPY,
 ) -> None:
     """Write the gradients by the keys (rows, n) and, if wanted, by the temperature (rows, 1), in the blocks' rows."""
 
     def of_block(block: Block) -> None:
         index = _as_slice(block.rows)
         with quick_and_quiet():
-            result = derivatives.vjp(block, _shared(power), cotangent[index], with_temperature)
+            result = derivatives.vjp(block, _shared(power), cotangent[index], with_temperature, loops)
         gradient[index], by_temperature[index] = result
 
     _threads.map_blocks(of_block, blocks, gradient.size)

@@ -51,7 +51,8 @@ def holds_out(rows: int, power: Any) -> bool:
     return rows > 1 and bool(np.all(power <= 1.0))
 
 
-def _finish(total: Floats, states: Floats | None, masses: Floats) -> Run:
+def finish(total: Floats, states: Floats | None, masses: Floats) -> Run:
+    """The result, from the S (k - 1, rows)."""
     slope = 1.0 + np.add.reduce(np.cumprod(1.0 / masses, axis=0), axis=0)
     return Run(total, states, np.add.reduce(np.log(masses), axis=0), slope)
 
@@ -82,7 +83,7 @@ def _run_holding_out(p: Floats, weights: Floats, power: Any, k: int, keep: bool)
         np.multiply(rest, inverse, rest)
         np.multiply(following, inverse[:, None], following)
         np.add(total, following, total)
-    return _finish(total.astype(np.float64), states if keep else None, masses.astype(np.float64))
+    return finish(total.astype(np.float64), states if keep else None, masses.astype(np.float64))
 
 
 def without_heaviest(weights: Floats) -> Floats:
@@ -125,7 +126,7 @@ def _run_in_chunks(p: Floats, weights: Floats, power: Any, k: int, keep: bool) -
         if not keep:
             states[0] = block[steps]
         first += steps
-    return _finish(total, states if keep else None, masses)
+    return finish(total, states if keep else None, masses)
 
 
 def _chunk(block: Floats, weights: Floats, power: Any, masses: Floats, c: Floats) -> None:

@@ -1,0 +1,70 @@
+"""The compiled loops on weighted points do the same as NumPy's."""
+
+import numpy as np
+import pytest
+
+import gumbeltopk as gt
+from gumbeltopk._numpy.compression import linear_recursion
+from gumbeltopk._numpy.compression.loops import NUMPY
+
+pytest.importorskip("numba", reason="numba, the extra `numba`, is not installed")
+
+from gumbeltopk._numba.points import NUMBA  # noqa: E402
+
+POWERS = (0.3, 0.5, 1.0, 2.0, 2.5, 12.0, 30.0)
+
+
+def points(rng, rows, items, nodes, giant):
+    """p^1 and weights; the first item, the heaviest, comes to p > 1/2 if there is a giant."""
+    p = rng.uniform(0.1, 1.0, size=(rows, items + nodes))
+    p[:, 0] = 80.0 if giant else 1.0
+    p[:, items:] *= 0.05
+    weights = np.ones_like(p)
+    weights[:, items:] = rng.uniform(1.0, 9.0, size=(rows, nodes))
+    return p / np.sum(weights * p, axis=1, keepdims=True), weights
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("giant", [False, True])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_value_and_vjp_are_the_same(power, giant, rows):
+    rng = np.random.default_rng(1)
+    p, weights = points(rng, rows, 12, 4, giant)
+    numpys, compileds = (loops.run(p.copy(), weights, power, 8, True) for loops in (NUMPY, NUMBA))
+    for name in ("total", "states", "log_mass", "slope"):
+        expected = getattr(numpys, name)
+        np.testing.assert_allclose(getattr(compileds, name), expected, rtol=1e-10, atol=1e-13, err_msg=name)
+    columns = linear_recursion.columns(rng.normal(size=(rows, 12)), rng.normal(size=(rows, 4)), weights)
+    results = [loops.reverse(numpys.states, weights, columns, power, True) for loops in (NUMPY, NUMBA)]
+    for found, expected in zip(results[1], results[0], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12 * np.max(np.abs(expected)))
+
+
+def test_each_row_has_its_own_power_and_does_not_look_at_its_neighbours():
+    rng = np.random.default_rng(2)
+    p, weights = points(rng, 3, 10, 3, False)
+    power = np.asarray([[1.0], [0.5], [3.0]])
+    together = NUMBA.run(p, weights, power, 6, False).total
+    for row in range(3):
+        alone = NUMBA.run(p[row : row + 1], weights[row : row + 1], float(power[row, 0]), 6, False).total
+        assert (together[row] == alone[0]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("t", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize(("shape", "k"), [((1, 40_000), 100), ((6, 800), 20)])
+def test_relaxed_topk_agrees_with_and_without_numba(dtype, t, shape, k):
+    rng = np.random.default_rng(3)
+    keys, cotangent = rng.gumbel(size=(2, *shape)).astype(dtype)
+    results = []
+    for wanted in (False, True):
+        gt.use_numba(wanted)
+        try:
+            a, residuals = gt.relaxed_topk.fwd(keys, k, temperature=t, method="compressed")
+            gradients = gt.relaxed_topk.vjp(residuals, cotangent, wrt=("keys", "temperature"))
+        finally:
+            gt.use_numba(None)
+        results.append((a, *gradients))
+    tolerance = 2e-6 if dtype == "float32" else 1e-11
+    for found, expected in zip(*results, strict=True):
+        assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
