@@ -2,6 +2,7 @@
 
 from gumbeltopk import testing
 from gumbeltopk._compilation import use_numba
+from gumbeltopk._checkpoint import CheckpointError
 from gumbeltopk._random import CounterRNG
 from gumbeltopk._threads import get_num_threads, set_num_threads
 from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
@@ -9,6 +10,7 @@ from gumbeltopk.distributions.subset import SubsetDistribution, subset_logpmf
 from gumbeltopk.keys import gumbel_keys, log_arrival_times
 from gumbeltopk.operator import Operator, Residuals
 from gumbeltopk.relaxations.successive_softmax import relaxed_sample, relaxed_topk
+from gumbeltopk.reservoir import Reservoir
 from gumbeltopk.sampling import k_hot, sample
 
 __version__ = "0.1.0"
@@ -19,9 +21,11 @@ OPERATORS: dict[str, Operator] = {  # type: ignore[type-arg]
 
 __all__ = [
     "OPERATORS",
+    "CheckpointError",
     "CounterRNG",
     "Operator",
     "PlackettLuce",
+    "Reservoir",
     "Residuals",
     "SubsetDistribution",
     "get_num_threads",

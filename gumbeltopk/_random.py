@@ -63,8 +63,22 @@ class CounterRNG:
 
         E = -log(1 - u): small E, which are the early arrivals that get selected, keep full relative precision.
         """
-        uniform = (self.words(start, count).astype(np.float64) + 0.5) * 2.0**-64
-        return -np.log1p(-np.minimum(uniform, LARGEST_UNIFORM))
+        return exponential_of_uniform(uniform_of_words(self.words(start, count)))
+
+
+def uniform_of_words(words: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Uniforms in (0, 1) from 64-bit words."""
+    uniform: np.ndarray[Any, np.dtype[np.float64]] = (words.astype(np.float64) + 0.5) * 2.0**-64
+    np.minimum(uniform, LARGEST_UNIFORM, out=uniform)
+    return uniform
+
+
+def exponential_of_uniform(
+    uniform: np.ndarray[Any, np.dtype[np.float64]],
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Unit exponentials by inverse CDF."""
+    exponentials: np.ndarray[Any, np.dtype[np.float64]] = -np.log1p(-uniform)
+    return exponentials
 
 
 def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device: Device, *, start: int = 0) -> Array:
