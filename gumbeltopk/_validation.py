@@ -362,7 +362,7 @@ def check_item_weight(weight: Any, number: int) -> float:
     except OverflowError:
         value = math.inf
     if not 0.0 <= value < math.inf:
-        raise ValueError(f"weight = {weight} of item number {number}; pass finite numbers that are not negative")
+        raise ValueError(f"weight = {value} of item number {number}; pass finite numbers that are not negative")
     return value
 
 
