@@ -227,9 +227,8 @@ def assert_refused(path, data: bytes, match: str = ": ") -> None:
     assert str(path) in str(caught.value)
 
 
-def is_refused(path, data: bytes) -> bool:
-    """`assert_refused` without looking at the message; any other error goes through."""
-    path.write_bytes(data)
+def cannot_be_loaded(path) -> bool:
+    """Whether there is a CheckpointError; any other error goes through."""
     try:
         gt.Reservoir.load(path)
     except gt.CheckpointError:
@@ -240,7 +239,9 @@ def is_refused(path, data: bytes) -> bool:
 def test_every_truncation_is_refused(checkpoint) -> None:
     path, data = checkpoint
     lengths = range(len(data)) if len(data) < 5000 else [*range(600), *range(600, len(data), 37), len(data) - 1]
-    assert all(is_refused(path, data[:length]) for length in lengths)
+    for length in reversed(lengths):
+        os.truncate(path, length)
+        assert cannot_be_loaded(path), f"length {length}"
 
 
 def test_every_flipped_bit_is_refused(checkpoint) -> None:
@@ -250,10 +251,15 @@ def test_every_flipped_bit_is_refused(checkpoint) -> None:
     some = np.random.default_rng(SEED).integers(bits, size=500).tolist()
     prefix, header, _ = parts(data)
     in_header = range(8 * (len(prefix) + min(len(header), 1500)))
-    for bit in [*in_header, *some, *range(bits - 256, bits)]:
-        damaged = bytearray(data)
-        damaged[bit // 8] ^= 1 << bit % 8
-        assert is_refused(path, bytes(damaged)), f"bit {bit}"
+    with open(path, "r+b", buffering=0) as file:
+        for bit in [*in_header, *some, *range(bits - 256, bits)]:
+            place = bit // 8
+            file.seek(place)
+            file.write(bytes([data[place] ^ 1 << bit % 8]))
+            assert cannot_be_loaded(path), f"bit {bit}"
+            file.seek(place)
+            file.write(data[place : place + 1])
+    assert not cannot_be_loaded(path)
 
 
 def test_what_is_wrong_is_said(checkpoint) -> None:
