@@ -43,11 +43,12 @@ def take_equal(kept: Kept, count: int, items: Any, start: int, k: int, rng: Any)
     first = 0
     while first < count:
         threshold = log_threshold(kept, k)
-        length = _length_of_equal_piece(count - first, threshold, k, rng)
-        if length <= PIECE_ITEMS:
+        length = _length_of_equal_piece(count - first, threshold, k)
+        mean = clocks.expected_events(float(length), threshold)
+        if isinstance(rng, _random.CounterRNG) or mean * clocks.ITEMS_PER_EVENT > length:
+            length = min(length, PIECE_ITEMS)
             positions, log_times = _arrivals_by_keys(np.ones(length), threshold, start + first, k, rng)
         else:
-            mean = clocks.expected_events(float(length), threshold)
             positions, log_times = clocks.arrivals_of_equal_items(length, threshold, mean, rng)
         kept = _with_arrivals(kept, positions, log_times, np.ones(len(positions)), first, start, items, k)
         first += length
@@ -83,14 +84,11 @@ def _pieces(weights: Array) -> Iterator[tuple[int, Array]]:
             yield first + whole, piece[None, whole:]
 
 
-def _length_of_equal_piece(left: int, threshold: float, k: int, rng: Any) -> int:
-    """So many items of weight 1 that about 4 k arrive; or up to PIECE_ITEMS, of which each is looked at."""
-    most_events = float(4 * k + 64)
-    log_length = math.log(most_events) - threshold
-    length = left if log_length > clocks.LARGEST_LOG else min(left, int(math.exp(log_length)))
-    if isinstance(rng, _random.CounterRNG) or length < clocks.ITEMS_PER_EVENT * most_events:
-        return min(left, PIECE_ITEMS)
-    return length
+def _length_of_equal_piece(left: int, threshold: float, k: int) -> int:
+    """So many items of weight 1 that about 4 k arrive, and not less than PIECE_ITEMS."""
+    log_length = math.log(4 * k + 64) - threshold
+    length = left if log_length > clocks.LARGEST_LOG else int(math.exp(log_length))
+    return min(left, max(length, PIECE_ITEMS))
 
 
 def _checked_sums(blocks: Array, index: int, number: int) -> tuple[Array, float]:

@@ -97,6 +97,8 @@ def check_items(items: Any, count: int | None, kept: Kept) -> Items:
         raise ValueError(f"items has {len(items)} entries, but there are {count} weights; they must agree")
     if isinstance(items, np.ndarray) and items.dtype.hasobject:
         return list(items)
+    if isinstance(items, np.ndarray):
+        items = np.asarray(items)
     if isinstance(items, np.ndarray) and isinstance(kept.items, np.ndarray):
         check_arrays_agree(items, kept.items)
     return items

@@ -19,7 +19,7 @@ from gumbeltopk._checkpoint import CheckpointError
 from gumbeltopk._kept import Kept
 from gumbeltopk._provenance import Provenance, Stream
 from gumbeltopk._random import CounterRNG
-from gumbeltopk._running_weight import RunningWeight
+from gumbeltopk._reservoir_core import ReservoirCore
 
 BIT_GENERATORS = {
     kind.__name__: kind
@@ -30,15 +30,15 @@ LARGEST_PLACE = {"pos": 624, "buffer_pos": 4, "has_uint32": 1}
 LARGEST_PLAIN_INT = 2**53  # larger ones are written in hexadecimal, for readers whose numbers are floats
 
 
-def encode(k: int, count: int, rng: Any, provenance: Provenance, kept: Kept, running: RunningWeight) -> Any:
+def encode(core: ReservoirCore) -> tuple[dict[str, Any], dict[str, Array]]:
     """Header and members."""
-    jump_end = running.jump_end
+    kept, running, jump_end = core.settled(), core.running, core.running.jump_end
     header = {
-        "k": k,
-        "count": count,
-        "rng": _encode_rng(rng),
-        "streams": [[stream.identity, stream.fingerprint] for stream in provenance.streams],
-        "numbers": [[hex(seed), intervals] for seed, intervals in provenance.numbers.items()],
+        "k": core.k,
+        "count": core.count,
+        "rng": _encode_rng(core.rng),
+        "streams": [[stream.identity, stream.fingerprint] for stream in core.provenance.streams],
+        "numbers": [[hex(seed), intervals] for seed, intervals in core.provenance.numbers.items()],
         "total": hex(running.total),
         "passed": running.passed.hex(),
         "passed_items": running.passed_items,
@@ -54,21 +54,22 @@ def encode(k: int, count: int, rng: Any, provenance: Provenance, kept: Kept, run
     return header, members
 
 
-def decode(header: Any, members: dict[str, Array]) -> tuple[int, int, Any, Provenance, Kept, RunningWeight]:
-    """The arguments of `encode`; any error means that the file was forged, and becomes a CheckpointError."""
-    k, count = _integer(header["k"], 1), _integer(header["count"], 0)
+def decode(header: Any, members: dict[str, Array]) -> ReservoirCore:
+    """The reservoir again; any error means that the file was forged, and becomes a CheckpointError."""
     rng = _decode_rng(header["rng"])
-    kept = _decode_kept(header["items"], members)
-    _require(kept.size <= min(k, count), "more items are kept than were seen or than k")
-    running = RunningWeight()
+    core = ReservoirCore(_integer(header["k"], 1), rng, _decode_provenance(header, rng))
+    core.count = _integer(header["count"], 0)
+    core.kept = _decode_kept(header["items"], members)
+    _require(core.kept.size <= min(core.k, core.count), "more items are kept than were seen or than k")
+    running = core.running
     running.total = _integer(int(header["total"], 16), 0)
     running.passed = float.fromhex(header["passed"])
     _require(0 <= running.passed < math.inf, "the running weight")
     running.passed_items = _integer(header["passed_items"], 0)
     if header["jump_end"] is not None:
-        _require(kept.size == k and not isinstance(rng, CounterRNG), "a jump before the reservoir is full")
+        _require(core.kept.size == core.k and not core.has_counters, "a jump before the reservoir is full")
         running.resume_jump(_integer(int(header["jump_end"], 16), running.total))
-    return k, count, rng, _decode_provenance(header, rng), kept, running
+    return core
 
 
 def _require(holds: Any, what: str) -> None:

@@ -11,25 +11,18 @@ counter-based keys by a comparison for each item.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import itertools
-import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from gumbeltopk import _checkpoint, _chunks, _kept, _provenance, _random, _reservoir_state, _validation
+from gumbeltopk import _checkpoint, _kept, _provenance, _random, _reservoir_state, _validation
 from gumbeltopk._array_api import Array
-from gumbeltopk._kept import Kept
-from gumbeltopk._numpy import clocks
-from gumbeltopk._running_weight import ITEMS_PER_SUM, UNIT, RunningWeight, exact
+from gumbeltopk._reservoir_core import ReservoirCore
 
 __all__ = ["Reservoir"]
-
-PAIRS_AT_A_TIME = 1 << 12  # of an iterator, where pairs are put together to chunks
 
 
 class Reservoir:
@@ -78,45 +71,42 @@ class Reservoir:
     """
 
     def __init__(self, k: int, *, rng: Any = None) -> None:
-        self._k = _validation.check_reservoir_size(k)
-        self._rng = rng if isinstance(rng, _random.CounterRNG) else _random.numpy_generator(rng)
-        self._provenance = _provenance.begin(self._rng)
-        self._kept = _kept.NOTHING
-        self._waiting: list[tuple[float, float, int, Any]] = []  # single items before the k-th, not yet in order
-        self._count = 0
-        self._running = RunningWeight()
+        k = _validation.check_reservoir_size(k)
+        if not isinstance(rng, _random.CounterRNG):
+            rng = _random.numpy_generator(rng)
+        self._core = ReservoirCore(k, rng, _provenance.begin(rng))
 
     # --- what is in it ------------------------------------------------------------------------------
 
     @property
     def k(self) -> int:
         """Number of items to keep."""
-        return self._k
+        return self._core.k
 
     @property
     def count(self) -> int:
         """Number of items seen, those of weight 0 included."""
-        return self._count
+        return self._core.count
 
     @property
     def total_weight(self) -> float:
         """Sum of all weights seen, without the rounding errors of a long sum; inf beyond the largest float."""
-        return self._running.value()
+        return self._core.running.value()
 
     @property
     def log_arrival_times(self) -> Array:
         """log T of the sample, shape (m,), in ascending order."""
-        return self._settled().log_times.copy()
+        return self._core.settled().log_times.copy()
 
     @property
     def weights(self) -> Array:
         """Weights of the sample, shape (m,), in order of selection."""
-        return self._settled().weights.copy()
+        return self._core.settled().weights.copy()
 
     @property
     def numbers(self) -> Array:
         """Item numbers of the sample, shape (m,), int64, in order of selection."""
-        return self._settled().numbers.copy()
+        return self._core.settled().numbers.copy()
 
     def sample(self) -> Any:
         """The items of the sample in order of selection.
@@ -135,18 +125,19 @@ class Reservoir:
         >>> sorted(reservoir.sample())
         ['ann', 'eve']
         """
-        kept = self._settled()
+        kept = self._core.settled()
         if kept.items is None:
             return kept.numbers.copy()
         return kept.items.copy()
 
     def __len__(self) -> int:
-        return self._settled().size
+        return self._core.settled().size
 
     def __repr__(self) -> str:
-        rng = self._rng if isinstance(self._rng, _random.CounterRNG) else type(self._rng.bit_generator).__name__
+        core = self._core
+        rng = core.rng if core.has_counters else type(core.rng.bit_generator).__name__
         return (
-            f"Reservoir(k={self._k}, kept={len(self)}, count={self._count}, "
+            f"Reservoir(k={core.k}, kept={len(self)}, count={core.count}, "
             f"total_weight={self.total_weight:.6g}, rng={rng})"
         )
 
@@ -183,7 +174,7 @@ class Reservoir:
         >>> reservoir.count, len(reservoir)
         (1000000, 10)
         """
-        kept = self._settled()
+        kept = self._core.settled()
         if weights is not None:
             if count is not None:
                 raise TypeError("pass weights or count=, not both; with weights, their number is the count")
@@ -196,24 +187,9 @@ class Reservoir:
         elif items is None:
             raise TypeError("pass weights, or items= or count= for items of equal weights")
         items = _kept.check_items(items, count, kept)
-        self._take_chunk(weights, items, len(items) if count is None else count, start)
-
-    def _take_chunk(self, weights: Array | None, items: Any, count: int, start: Any) -> None:
-        start = self._count if start is None else start
-        start = _validation.check_item_number(start, "start", count)
-        kept = self._settled()
-        with self._unchanged_on_error():
-            if isinstance(self._rng, _random.CounterRNG):
-                self._provenance = _provenance.with_numbers(self._provenance, self._rng.seed, start, start + count)
-            if weights is None:
-                self._kept = _chunks.take_equal(kept, count, items, start, self._k, self._rng)
-                units = count * UNIT
-            else:
-                self._kept, units = _chunks.take_weighted(kept, weights, items, start, self._k, self._rng)
-            self._running.fold()
-            self._running.drop_jump()
-            self._running.add(units)
-            self._count += count
+        count = len(items) if count is None else count
+        start = _validation.check_item_number(self._core.count if start is None else start, "start", count)
+        self._core.take_chunk(weights, items, count, start)
 
     # --- single items -------------------------------------------------------------------------------
 
@@ -246,15 +222,15 @@ class Reservoir:
         >>> len(reservoir), reservoir.total_weight
         (1, 11.0)
         """
-        if number is not None:
-            number = _validation.check_item_number(number, "number", 1)
-        weight = _validation.check_item_weight(weight, self._count if number is None else number)
-        if self._running.pass_over(weight):
-            self._count += 1
-        elif isinstance(self._rng, _random.CounterRNG):
-            self._take_chunk(np.asarray([weight]), [item], 1, number)
+        core = self._core
+        number = core.count if number is None else _validation.check_item_number(number, "number", 1)
+        weight = _validation.check_item_weight(weight, number)
+        if core.running.pass_over(weight):
+            core.count += 1
+        elif core.has_counters:
+            core.take_chunk(np.asarray([weight]), [item], 1, number)
         else:
-            self._take_item(item, weight, self._count if number is None else number)
+            core.take_item(item, weight, number)
 
     def extend(self, pairs: Iterable[tuple[Any, Any]], *, start: Any = None) -> None:
         """Take in all (item, weight) pairs of an iterable, in one pass.
@@ -280,81 +256,14 @@ class Reservoir:
         >>> reservoir.count, len(reservoir)
         (10000, 10)
         """
-        shift = 0 if start is None else _validation.check_item_number(start, "start") - self._count
+        core = self._core
+        shift = 0 if start is None else _validation.check_item_number(start, "start") - core.count
         iterator = iter(pairs)
-        with self._unchanged_on_error():
-            if isinstance(self._rng, _random.CounterRNG):
-                self._extend_by_chunks(iterator, shift)
+        with core.unchanged_on_error():
+            if core.has_counters:
+                core.extend_by_chunks(iterator, shift)
             else:
-                self._extend_by_jumps(iterator, shift)
-
-    def _extend_by_jumps(self, pairs: Iterator[tuple[Any, Any]], shift: int) -> None:
-        # All in local variables: this loop is what a stream of single items costs.
-        running, before = self._running, -1
-        while self._count > before:
-            running.fold()
-            count, passed, limit = self._count, 0.0, running.limit
-            before = count
-            for item, weight in itertools.islice(pairs, ITEMS_PER_SUM):
-                if type(weight) is not float or not weight >= 0.0:
-                    weight = _validation.check_item_weight(weight, count + shift)
-                reached = passed + weight
-                if reached < limit:
-                    passed = reached
-                    count += 1
-                else:
-                    weight = _validation.check_item_weight(weight, count + shift)  # it may be inf
-                    self._count, running.passed = count, passed
-                    self._take_item(item, weight, count + shift)
-                    count, passed, limit = self._count, 0.0, running.limit
-            self._count, running.passed = count, passed
-
-    def _extend_by_chunks(self, pairs: Iterator[tuple[Any, Any]], shift: int) -> None:
-        while chunk := list(itertools.islice(pairs, PAIRS_AT_A_TIME)):
-            first = self._count + shift
-            items = [item for item, _ in chunk]
-            weights = [_validation.check_item_weight(weight, first + i) for i, (_, weight) in enumerate(chunk)]
-            self._take_chunk(np.asarray(weights), items, len(items), first)
-
-    def _take_item(self, item: Any, weight: float, number: int) -> None:
-        """An item that is not simply passed over."""
-        self._running.fold()
-        if weight > 0:
-            if self._kept.size + len(self._waiting) < self._k:
-                log_exponential = math.log(_random.standard_exponential(self._rng, (), np, "cpu"))
-                self._wait(log_exponential - math.log(weight), weight, number, item)
-            else:
-                self._take_late_item(item, weight, number)
-        self._running.add(exact(weight))
-        self._count += 1
-
-    def _take_late_item(self, item: Any, weight: float, number: int) -> None:
-        """An item of a stream that has filled the reservoir: it must arrive before the threshold."""
-        rng: Any = self._rng
-        threshold = _chunks.log_threshold(self._settled(), self._k)
-        if not clocks.can_jump(threshold):
-            self._kept = _chunks.late_arrival(self._kept, item, weight, number, self._k, rng)
-            return
-        if self._running.jump_end is None:
-            self._running.begin_jump(clocks.draw_jump(threshold, rng))
-        if self._running.jump_ends_within(weight):
-            log_time = clocks.log_arrival_after_jump(weight, threshold, rng)
-            self._kept = _kept.with_item(self._kept, log_time, weight, number, item, self._k)
-            self._running.drop_jump()
-
-    def _wait(self, log_time: float, weight: float, number: int, item: Any) -> None:
-        self._waiting.append((log_time, weight, number, item))
-        if self._kept.size + len(self._waiting) >= self._k:
-            self._settled()
-
-    def _settled(self) -> Kept:
-        """What is kept, in order; putting it in order draws nothing."""
-        if self._waiting:
-            log_times, weights, numbers, items = zip(*self._waiting, strict=True)
-            waiting = Kept(np.asarray(log_times), np.asarray(weights), np.asarray(numbers), list(items))
-            self._kept = _kept.first_arrivals(self._kept, waiting, self._k)
-            self._waiting = []
-        return self._kept
+                core.extend_by_jumps(iterator, shift)
 
     # --- merging ------------------------------------------------------------------------------------
 
@@ -389,18 +298,13 @@ class Reservoir:
         """
         if not isinstance(other, Reservoir):
             raise TypeError(f"other is of type {type(other).__name__}; merge takes a Reservoir")
-        if other._k != self._k:
-            raise ValueError(f"other keeps k = {other._k} items, and this reservoir {self._k}; only equal k merge")
-        kept, others = self._settled(), other._settled()
-        if isinstance(kept.items, np.ndarray) and isinstance(others.items, np.ndarray):
-            _kept.check_arrays_agree(others.items, kept.items)
-        provenance = _provenance.union(self._provenance, other._provenance)
-        self._kept = _kept.first_arrivals(kept, others, self._k)
-        self._provenance = provenance
-        self._running.fold()
-        self._running.drop_jump()
-        self._running.add(other._running.total + exact(other._running.passed))
-        self._count += other._count
+        core, others = self._core, other._core
+        if others.k != core.k:
+            raise ValueError(f"other keeps k = {others.k} items, and this reservoir {core.k}; only equal k merge")
+        items, other_items = core.settled().items, others.settled().items
+        if isinstance(items, np.ndarray) and isinstance(other_items, np.ndarray):
+            _kept.check_arrays_agree(other_items, items)
+        core.merge(others, _provenance.union(core.provenance, others.provenance))
 
     def __or__(self, other: Any) -> Reservoir:
         """A new reservoir, merged from both. It goes on with the generator of the left one."""
@@ -412,13 +316,9 @@ class Reservoir:
 
     def __copy__(self) -> Reservoir:
         """A reservoir of the same stream, which shares the generator."""
-        copied = object.__new__(type(self))
-        vars(copied).update(self._snapshot())
+        copied = self.__class__.__new__(self.__class__)
+        copied._core = self._core.copied()
         return copied
-
-    def _snapshot(self) -> dict[str, Any]:
-        # Nothing but these two is ever changed in place.
-        return {**vars(self), "_waiting": self._waiting.copy(), "_running": copy.copy(self._running)}
 
     # --- checkpoints --------------------------------------------------------------------------------
 
@@ -454,9 +354,7 @@ class Reservoir:
         >>> reservoir.sample().tolist() == resumed.sample().tolist()
         True
         """
-        kept = self._settled()
-        state = _reservoir_state.encode(self._k, self._count, self._rng, self._provenance, kept, self._running)
-        _checkpoint.write(path, *state)
+        _checkpoint.write(path, *_reservoir_state.encode(self._core))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Reservoir:
@@ -474,22 +372,7 @@ class Reservoir:
             The file cannot be read.
         """
         header, members = _checkpoint.read(path)
-        reservoir = cls.__new__(cls)
+        loaded = cls.__new__(cls)
         with _checkpoint.named(path):
-            k, count, rng, provenance, kept, running = _reservoir_state.decode(header, members)
-        reservoir._k, reservoir._count, reservoir._rng, reservoir._provenance = k, count, rng, provenance
-        reservoir._kept, reservoir._waiting, reservoir._running = kept, [], running
-        return reservoir
-
-    @contextlib.contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        before = self._snapshot()
-        bits = None if isinstance(self._rng, _random.CounterRNG) else self._rng.bit_generator
-        state: Any = None if bits is None else bits.state
-        try:
-            yield
-        except BaseException:
-            vars(self).update(before)
-            if bits is not None:
-                bits.state = state
-            raise
+            loaded._core = _reservoir_state.decode(header, members)
+        return loaded

@@ -29,8 +29,7 @@ PROBABILITIES = [float(_reference.ordered_probability(WEIGHTS, order)) for order
 
 def state(reservoir: gt.Reservoir):
     """All of a reservoir, for comparison."""
-    parts = (reservoir._k, reservoir._count, reservoir._rng, reservoir._provenance)
-    header, members = _reservoir_state.encode(*parts, reservoir._settled(), reservoir._running)
+    header, members = _reservoir_state.encode(reservoir._core)
     return header, {name: array.tolist() for name, array in members.items()}
 
 
@@ -483,7 +482,7 @@ def test_looking_draws_nothing() -> None:
             reservoir.add(i, 1.0 + i % 7)
         watched.sample(), len(watched), repr(watched), copy.copy(watched)
     assert state(quiet)[1] == state(watched)[1]
-    assert quiet._rng.bit_generator.state == watched._rng.bit_generator.state
+    assert quiet._core.rng.bit_generator.state == watched._core.rng.bit_generator.state
 
 
 def test_extend_is_add_in_a_loop() -> None:
@@ -572,7 +571,7 @@ def test_item_numbers_may_not_come_twice_under_one_counter_seed() -> None:
     assert (a | c).count == 200
     a.update(np.ones(50), start=0)
     a.update(np.ones(1), start=150)
-    assert a._provenance.numbers == {0: ((0, 151),)}
+    assert a._core.provenance.numbers == {0: ((0, 151),)}
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ def block_sums(blocks: Floats) -> Floats:
 
 def expected_events(total: float, log_threshold: float) -> float:
     """W T, or +inf where only an exponential for every item is safe."""
+    if total == 0:
+        return 0.0
     if not SMALLEST_SUM < total < math.inf:
         return math.inf
     log_mean = math.log(total) + log_threshold
