@@ -112,11 +112,11 @@ class ReservoirCore:
                 if reached < limit:
                     passed = reached
                     count += 1
-                else:
-                    weight = _validation.check_item_weight(weight, count + shift)  # it may be inf
-                    self.count, running.passed = count, passed
-                    self.take_item(item, weight, count + shift)
-                    count, passed, limit = self.count, 0.0, running.limit
+                    continue
+                weight = _validation.check_item_weight(weight, count + shift)  # it may be inf
+                self.count, running.passed = count, passed
+                self.take_item(item, weight, count + shift)
+                count, passed, limit = self.count, 0.0, running.limit
             self.count, running.passed = count, passed
 
     def extend_by_chunks(self, pairs: Iterator[tuple[Any, Any]], shift: int) -> None:

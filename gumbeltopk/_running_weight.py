@@ -1,7 +1,8 @@
 """The total weight of a stream, exactly, and the pending jump of A-ExpJ on it.
 
 All floats are multiples of 2^-1074, so that a Python integer counts them without rounding and without overflow. Single
-weights are first summed as floats, a thousand at a time: over 1e8 tiny weights the relative error stays below 1e-13.
+weights are first summed as floats, a few thousand at a time: however many there are, the relative error stays below
+1e-12.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-ITEMS_PER_SUM = 1 << 10  # single weights summed as floats, before their sum joins the exact total
+ITEMS_PER_SUM = 1 << 12  # single weights summed as floats, before their sum joins the exact total
 UNIT_BITS = 1074
 UNIT = 1 << UNIT_BITS
 OVERFLOW_SCALE_BITS = 64
