@@ -5,6 +5,12 @@ from gumbeltopk._checkpoint import CheckpointError
 from gumbeltopk._compilation import use_numba
 from gumbeltopk._random import CounterRNG
 from gumbeltopk._threads import get_num_threads, set_num_threads
+from gumbeltopk.distributions.conditional_poisson import ConditionalPoisson
+from gumbeltopk.distributions.conditional_poisson_operators import (
+    conditional_poisson_log_normalizer,
+    conditional_poisson_logpmf,
+    conditional_poisson_marginals,
+)
 from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
 from gumbeltopk.distributions.subset import SubsetDistribution, subset_logpmf
 from gumbeltopk.keys import gumbel_keys, log_arrival_times
@@ -16,18 +22,31 @@ from gumbeltopk.sampling import k_hot, sample
 __version__ = "0.1.0"
 
 OPERATORS: dict[str, Operator] = {  # type: ignore[type-arg]
-    each.name: each for each in (relaxed_topk, relaxed_sample, ordered_logpmf, subset_logpmf)
+    each.name: each
+    for each in (
+        relaxed_topk,
+        relaxed_sample,
+        ordered_logpmf,
+        subset_logpmf,
+        conditional_poisson_log_normalizer,
+        conditional_poisson_logpmf,
+        conditional_poisson_marginals,
+    )
 }
 
 __all__ = [
     "OPERATORS",
     "CheckpointError",
+    "ConditionalPoisson",
     "CounterRNG",
     "Operator",
     "PlackettLuce",
     "Reservoir",
     "Residuals",
     "SubsetDistribution",
+    "conditional_poisson_log_normalizer",
+    "conditional_poisson_logpmf",
+    "conditional_poisson_marginals",
     "get_num_threads",
     "gumbel_keys",
     "k_hot",

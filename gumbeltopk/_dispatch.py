@@ -10,13 +10,28 @@ from collections.abc import Callable
 from typing import Any
 
 from gumbeltopk import _array_api as api
-from gumbeltopk._generic import plackett_luce, relaxed_topk, selection, subset
+from gumbeltopk._generic import (
+    conditional_poisson,
+    conditional_poisson_fit,
+    conditional_poisson_sample,
+    plackett_luce,
+    relaxed_topk,
+    selection,
+    subset,
+)
 from gumbeltopk._numpy import relaxed_topk as numpy_relaxed_topk
 from gumbeltopk._numpy import selection as numpy_selection
 
 Core = Callable[..., Any]
 
 CORES: dict[tuple[str, str], Core] = {
+    ("generic", "conditional_poisson_costs"): conditional_poisson.costs,
+    ("generic", "conditional_poisson_covariance_product"): conditional_poisson.covariance_product,
+    ("generic", "conditional_poisson_entropy"): conditional_poisson.entropy,
+    ("generic", "conditional_poisson_fit"): conditional_poisson_fit.fit,
+    ("generic", "conditional_poisson_log_normalizer"): conditional_poisson.log_normalizer,
+    ("generic", "conditional_poisson_marginals"): conditional_poisson.marginals,
+    ("generic", "conditional_poisson_sample"): conditional_poisson_sample.sample,
     ("generic", "first_arrivals"): selection.first_arrivals,
     ("generic", "ordered_logpmf"): plackett_luce.logpmf,
     ("generic", "ordered_score"): plackett_luce.score,

@@ -105,6 +105,22 @@ def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device
     return draws if api.is_numpy_namespace(xp) else xp.asarray(draws, dtype=dtype, device=device)
 
 
+class Exponentials:
+    """Unit exponentials, one array after the other: a seed is turned into a generator once, and moves on."""
+
+    def __init__(self, rng: Any, xp: Namespace, device: Device) -> None:
+        self._xp, self._device, self._drawn = xp, device, 0
+        self._counts = isinstance(rng, CounterRNG)
+        own = type(rng).__module__.partition(".")[0] in ("cupy", "torch")
+        self._rng = rng if self._counts or own else numpy_generator(rng)
+
+    def __call__(self, shape: tuple[int, ...]) -> Array:
+        """The next ones."""
+        start = self._drawn if self._counts else 0
+        self._drawn += math.prod(shape)
+        return standard_exponential(self._rng, shape, self._xp, self._device, start=start)
+
+
 def numpy_generator(rng: Any) -> np.random.Generator:
     """A NumPy Generator after SPEC 7; a Generator is returned as it is."""
     if isinstance(rng, (bool, float, np.bool_, np.inexact)):

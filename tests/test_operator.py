@@ -32,6 +32,8 @@ RANDOM_OPERATORS = [op for op in OPERATORS if "rng" in inspect.signature(op).par
 RANGES: dict[str, Callable[[Any], Any]] = {
     "a_i >= 0 (a_i <= 1 does not hold)": lambda a: np.all(a >= 0),
     "log p <= 0": lambda log_p: np.all(log_p <= 0),
+    "all real numbers": lambda value: np.all(np.isfinite(value)),
+    "0 <= mu_i <= 1": lambda mu: np.all((mu >= 0) & (mu <= 1)),
 }
 
 # What `Facts.order_preserving` says: (changes of the call under which order is kept, arguments -> what is ordered).
@@ -41,6 +43,7 @@ ORDERS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = {
         {"temperature": 1.0},
         lambda arguments: arguments["log_weights"] + arguments["noise"],
     ),
+    "of the logits": ({}, lambda arguments: arguments["logits"]),
 }
 
 
@@ -332,6 +335,7 @@ def large_call(op: Any, rows: int, n: int, k: int) -> dict[str, Any]:
     makers = {
         "keys": lambda: rng.gumbel(size=(rows, n)),
         "log_weights": lambda: rng.normal(size=(rows, n)),
+        "logits": lambda: rng.normal(size=(rows, n)),
         "noise": lambda: rng.gumbel(size=(rows, n)),
         "indices": lambda: rng.permuted(np.tile(np.arange(n), (rows, 1)), axis=1)[:, :k],
         "k": lambda: k,

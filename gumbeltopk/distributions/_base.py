@@ -70,8 +70,11 @@ class WithoutReplacement:
         if any(length < 0 for length in lengths):
             raise ValueError(f"shape = {lengths} has a negative length")
         xp = api.namespace_of(self._given)
-        rows = xp.broadcast_to(self._given, (*lengths, *self._given.shape))
-        return sampling.draw(rows, self._in_logs, self._k, rng, xp)
+        return self._draw(xp.broadcast_to(self._given, (*lengths, *self._given.shape)), rng)
+
+    def _draw(self, rows: Array, rng: Any) -> Array:
+        """One sample for each of the rows (..., n), which are a broadcast view of the weights."""
+        return sampling.draw(rows, self._in_logs, self._k, rng, api.namespace_of(rows))
 
     def logpmf(self, indices: Any) -> Array:
         """log p of samples (..., k)."""
