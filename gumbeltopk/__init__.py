@@ -5,6 +5,7 @@ from gumbeltopk._checkpoint import CheckpointError
 from gumbeltopk._compilation import use_numba
 from gumbeltopk._random import CounterRNG
 from gumbeltopk._threads import get_num_threads, set_num_threads
+from gumbeltopk.distributions._entropy import EntropyEstimate
 from gumbeltopk.distributions.conditional_poisson import ConditionalPoisson
 from gumbeltopk.distributions.conditional_poisson_operators import (
     conditional_poisson_log_normalizer,
@@ -39,6 +40,7 @@ __all__ = [
     "CheckpointError",
     "ConditionalPoisson",
     "CounterRNG",
+    "EntropyEstimate",
     "Operator",
     "PlackettLuce",
     "Reservoir",

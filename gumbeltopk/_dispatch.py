@@ -18,6 +18,7 @@ from gumbeltopk._generic import (
     relaxed_topk,
     selection,
     subset,
+    subset_layers,
 )
 from gumbeltopk._numpy import relaxed_topk as numpy_relaxed_topk
 from gumbeltopk._numpy import selection as numpy_selection
@@ -39,6 +40,8 @@ CORES: dict[tuple[str, str], Core] = {
     ("generic", "relaxed_topk"): relaxed_topk.forward,
     ("generic", "relaxed_topk_jvp"): relaxed_topk.jvp,
     ("generic", "relaxed_topk_vjp"): relaxed_topk.vjp,
+    ("generic", "ordered_entropy"): subset_layers.ordered_entropy,
+    ("generic", "subset_entropy"): subset_layers.subset_entropy,
     ("generic", "subset_logpmf"): subset.logpmf,
     ("generic", "subset_score"): subset.score,
     ("cupy", "put_along_rows"): selection.put_along_rows_by_assignment,

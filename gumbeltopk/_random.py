@@ -112,13 +112,13 @@ class Exponentials:
         self._xp, self._device, self._drawn = xp, device, 0
         self._counts = isinstance(rng, CounterRNG)
         own = type(rng).__module__.partition(".")[0] in ("cupy", "torch")
-        self._rng = rng if self._counts or own else numpy_generator(rng)
+        self.rng = rng if self._counts or own else numpy_generator(rng)
 
     def __call__(self, shape: tuple[int, ...]) -> Array:
         """The next ones."""
         start = self._drawn if self._counts else 0
         self._drawn += math.prod(shape)
-        return standard_exponential(self._rng, shape, self._xp, self._device, start=start)
+        return standard_exponential(self.rng, shape, self._xp, self._device, start=start)
 
 
 def numpy_generator(rng: Any) -> np.random.Generator:
