@@ -14,7 +14,7 @@ from gumbeltopk.distributions.conditional_poisson_operators import (
 )
 from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
 from gumbeltopk.distributions.subset import SubsetDistribution, subset_logpmf
-from gumbeltopk.keys import gumbel_keys, log_arrival_times
+from gumbeltopk.keys import conditional_keys, gumbel_keys, gumbel_keys_given_maximum, log_arrival_times
 from gumbeltopk.operator import Operator, Residuals
 from gumbeltopk.relaxations.successive_softmax import relaxed_sample, relaxed_topk
 from gumbeltopk.reservoir import Reservoir
@@ -46,11 +46,13 @@ __all__ = [
     "Reservoir",
     "Residuals",
     "SubsetDistribution",
+    "conditional_keys",
     "conditional_poisson_log_normalizer",
     "conditional_poisson_logpmf",
     "conditional_poisson_marginals",
     "get_num_threads",
     "gumbel_keys",
+    "gumbel_keys_given_maximum",
     "k_hot",
     "log_arrival_times",
     "ordered_logpmf",

@@ -158,6 +158,23 @@ def _check_temperature_values(temperature: Array) -> None:
     raise ValueError(f"temperature{index} = {value} {wrong}; for exact top-k use `sample` and `k_hot`")
 
 
+def check_maximum(maximum: Any, log_weights: Array, batch: tuple[int, ...], check: bool) -> Array:
+    """The largest key as a floating array whose shape broadcasts to the batch shape, and no further."""
+    maximum = adopt(maximum, "maximum", log_weights, "log_weights")
+    shape = tuple(maximum.shape)
+    fits = len(shape) <= len(batch) and all(m in (1, b) for m, b in zip(reversed(shape), reversed(batch), strict=False))
+    if not fits:
+        raise ValueError(
+            f"maximum has shape {shape}, which does not broadcast to the batch shape {batch}; "
+            "give one number, or one for each row, without an axis for the items"
+        )
+    xp = api.namespace_of(maximum)
+    if check and not bool(xp.all(xp.isfinite(maximum))):
+        index, value = first_bad(maximum, xp.isfinite(maximum))
+        raise ValueError(f"maximum{index} = {value} is not the key of an item of positive weight; pass finite numbers")
+    return maximum
+
+
 def check_method(method: Any, steps: bool, xp: Namespace) -> None:
     """A way to compute successive softmax that there is for this library and these results."""
     if method not in ("auto", "direct", "compressed"):
@@ -275,6 +292,16 @@ def check_distinct(indices: Array, name: str = "indices") -> None:
         raise ValueError(
             f"{name}{row + ']' if row else ''} has item {value} more than once; a subset has each item at most once"
         )
+
+
+def common_batch(batch: tuple[int, ...], of_indices: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """The batch shape to which the rows of `name` and of the indices broadcast."""
+    try:
+        return np.broadcast_shapes(batch, of_indices)
+    except ValueError:
+        raise ValueError(
+            f"indices has the batch shape {of_indices}, which does not broadcast with {batch} of {name}"
+        ) from None
 
 
 def first_bad_position(good: Array) -> tuple[int, ...]:

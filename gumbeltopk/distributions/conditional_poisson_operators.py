@@ -265,11 +265,5 @@ def _check_subsets(logits: Any, indices: Any, check: bool) -> tuple[Array, Array
     if check:
         _validation.check_distinct(indices)
     logits, k, xp = check_logits(logits, indices.shape[-1], check)
-    try:
-        np.broadcast_shapes(tuple(logits.shape[:-1]), tuple(indices.shape[:-1]))
-    except ValueError:
-        raise ValueError(
-            f"indices has the batch shape {tuple(indices.shape[:-1])}, which does not broadcast with "
-            f"{tuple(logits.shape[:-1])} of logits"
-        ) from None
+    _validation.common_batch(tuple(logits.shape[:-1]), tuple(indices.shape[:-1]), "logits")
     return logits, sampling.selection_mask(indices, n, xp), k, xp
