@@ -89,7 +89,13 @@ def _is_certain(logits: Array, k: int) -> bool:
 
 
 def _total_of_all(logits: Array, k: int, xp: Namespace) -> Array:
-    return xp.sum(xp.zeros_like(logits) if k == 0 else logits, axis=-1)
+    return _sum(xp.zeros_like(logits) if k == 0 else logits, xp)
+
+
+def _sum(logits: Array, xp: Namespace) -> Array:
+    """Sum of a row; two logits of 1e308 do not overflow if a third one makes up for them."""
+    scale = 2.0 ** -logits.shape[-1].bit_length()
+    return xp.sum(logits * scale, axis=-1) / scale
 
 
 # --- the same, of swaps ---------------------------------------------------------------------------
@@ -134,7 +140,7 @@ def find_mode(logits: Array, k: int, xp: Namespace) -> Mode:
     half_gap = 0.5 * xp.clip(last_in - first_out, max=LARGEST_GAP)
     above = logits - last_in  # two differences: rho itself would be rounded
     cost = xp.where(inside, above + half_gap, -above - half_gap)
-    total = xp.sum(xp.where(inside, logits, 0.0), axis=-1)
+    total = _sum(xp.where(inside, logits, 0.0), xp)
     return Mode(inside, total, cost)
 
 
