@@ -20,6 +20,7 @@ from gumbeltopk._generic import (
     subset,
     subset_layers,
 )
+from gumbeltopk._numpy import conditional_poisson as numpy_conditional_poisson
 from gumbeltopk._numpy import relaxed_topk as numpy_relaxed_topk
 from gumbeltopk._numpy import selection as numpy_selection
 
@@ -46,6 +47,7 @@ CORES: dict[tuple[str, str], Core] = {
     ("generic", "subset_score"): subset.score,
     ("cupy", "put_along_rows"): selection.put_along_rows_by_assignment,
     ("numpy", "put_along_rows"): selection.put_along_rows_by_assignment,
+    ("numpy", "conditional_poisson_sample"): numpy_conditional_poisson.sample,
     ("numpy", "first_arrivals"): numpy_selection.first_arrivals,
     ("numpy", "relaxed_topk"): numpy_relaxed_topk.forward,
     ("numpy", "relaxed_topk_jvp"): numpy_relaxed_topk.jvp,
