@@ -147,6 +147,16 @@ def test_equal_logits_in_closed_form() -> None:
         np.testing.assert_allclose(law.marginals(), k / n, rtol=1e-12)
 
 
+@pytest.mark.parametrize("gap", [9.0, 12.2, 20.0])
+def test_two_classes_in_closed_form(gap: float) -> None:
+    """200 items above, 200 below, k = 200: Z e^{-200 theta} = sum_d (200 choose d)^2 e^{-gap d}; few swaps and many."""
+    masses = [math.comb(200, d) ** 2 * mpmath.exp(-gap * d) for d in range(60)]
+    law = gt.ConditionalPoisson(np.where(np.arange(400) % 2, 0.0, -gap), 200)
+    assert abs(law.log_normalizer() - mpmath.log(mpmath.fsum(masses))) <= 1e-13
+    swapped = mpmath.fsum(d * mass for d, mass in enumerate(masses)) / mpmath.fsum(masses) / 200
+    np.testing.assert_allclose(law.marginals()[::2], float(swapped), rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", LOGITS)
 def test_a_constant_changes_nothing_but_log_z(name: str) -> None:
     law, shifted = gt.ConditionalPoisson(LOGITS[name], 3), gt.ConditionalPoisson(LOGITS[name] + 1024.0, 3)
@@ -266,6 +276,16 @@ def test_products_with_the_covariance(name: str, k: int) -> None:
         ):
             error = max(abs(mpmath.mpf(float(a)) - b) for a, b in zip(product, expected, strict=True))
             assert error <= max(1e-10 * max(abs(b) for b in expected), 1e-13 * scale)
+
+
+@pytest.mark.parametrize("name", ["zipf", "ratio 1e20"])
+def test_a_large_constant_in_a_tangent_does_not_matter(name: str) -> None:
+    """Cov 1 = 0. The tangents are whole numbers, so that adding 2^40 to them rounds nothing."""
+    _, residuals = gt.conditional_poisson_marginals.fwd(LOGITS[name], 4)
+    v = np.arange(N, dtype=float) ** 2
+    expected = gt.conditional_poisson_marginals.jvp(residuals, v)
+    product = gt.conditional_poisson_marginals.jvp(residuals, v + 2.0**40)
+    np.testing.assert_allclose(product, expected, rtol=0, atol=2.0**40 * 1e-16 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["zipf", "normal(3)", "mass on few", "ties"])
