@@ -9,7 +9,7 @@ from gumbeltopk._numpy.compression.loops import NUMPY
 
 pytest.importorskip("numba", reason="numba, the extra `numba`, is not installed")
 
-from gumbeltopk._numba.points import NUMBA  # noqa: E402
+from gumbeltopk._numba.points import NUMBA
 
 POWERS = (0.3, 0.5, 1.0, 2.0, 2.5, 12.0, 30.0)
 
