@@ -16,8 +16,10 @@ from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
 from gumbeltopk.distributions.subset import SubsetDistribution, subset_logpmf
 from gumbeltopk.keys import conditional_keys, gumbel_keys, gumbel_keys_given_maximum, log_arrival_times
 from gumbeltopk.operator import Operator, Residuals
+from gumbeltopk.ragged import sample_ragged
 from gumbeltopk.relaxations.successive_softmax import relaxed_sample, relaxed_topk
 from gumbeltopk.reservoir import Reservoir
+from gumbeltopk.sampler import Sampler
 from gumbeltopk.sampling import k_hot, sample
 
 __version__ = "0.1.0"
@@ -45,6 +47,7 @@ __all__ = [
     "PlackettLuce",
     "Reservoir",
     "Residuals",
+    "Sampler",
     "SubsetDistribution",
     "conditional_keys",
     "conditional_poisson_log_normalizer",
@@ -59,6 +62,7 @@ __all__ = [
     "relaxed_sample",
     "relaxed_topk",
     "sample",
+    "sample_ragged",
     "set_num_threads",
     "subset_logpmf",
     "testing",
