@@ -186,11 +186,17 @@ def find_items(weights: Weights, rows: Integers, positions: Weights) -> Integers
     return np.where(behind | (place == items_in_part), width, part * items_in_part + place)
 
 
-def append_new(chosen: Integers, items: Integers) -> Integers:
-    """The chosen items and, in order, the first occurrences of others."""
-    both = np.concatenate([chosen, items])
-    _, first = np.unique(both, return_index=True)
-    return both[np.sort(first)]
+def first_occurrences(items: Integers, seen: Integers) -> Integers:
+    """Those items that are not among `seen` (sorted), each once, in the order of their first occurrences."""
+    distinct, first = np.unique(items, return_index=True)
+    before = np.searchsorted(seen, distinct, side="left")
+    new = before == np.searchsorted(seen, distinct, side="right")
+    return items[np.sort(first[new])]
+
+
+def merge(seen: Integers, items: Integers) -> Integers:
+    """Both, sorted: the stable sort merges what is sorted already."""
+    return np.sort(np.concatenate([seen, np.sort(items)]), kind="stable")
 
 
 def first_picks(row: Row, rough: BlockSums, k: int, rng: np.random.Generator, limit: int | None = None) -> Integers:
@@ -202,7 +208,7 @@ def first_picks(row: Row, rough: BlockSums, k: int, rng: np.random.Generator, li
     """
     limit = max(row.blocks, SMALLEST_LIMIT) if limit is None else limit
     exponents = bound_exponents(row, rough)
-    chosen = removed = np.zeros(0, dtype=np.int64)
+    chosen = seen = removed = np.zeros(0, dtype=np.int64)
     batch, refreshes = FIRST_BATCH, 0
     while len(chosen) < limit and refreshes <= MOST_REFRESHES:
         highest = int(exponents.max())
@@ -215,13 +221,14 @@ def first_picks(row: Row, rough: BlockSums, k: int, rng: np.random.Generator, li
         while looked_at < batch and len(chosen) < k:
             part = min(3 * (k - len(chosen)) // 2 + 8, DRAWS_AT_A_TIME)
             items = draw_items(row, exponents, cumulative, removed, uniforms[looked_at : looked_at + part])
-            chosen = append_new(chosen, items)
+            new = first_occurrences(items, seen)
+            chosen, seen = np.concatenate([chosen, new]), merge(seen, new)
             looked_at += part
         if len(chosen) >= k:
             break
         if 4 * (len(chosen) - before) < batch:
-            touched = np.unique(np.setdiff1d(chosen, removed) // row.block_items)
-            removed = np.sort(chosen)
+            touched = np.unique(chosen[len(removed) :] // row.block_items)
+            removed = seen
             exponents[touched] = exact_bound_exponents(row.gather(touched, removed))
             batch, refreshes = FIRST_BATCH, refreshes + 1
         else:
