@@ -123,8 +123,9 @@ def _draw(
 ) -> Array:
     """Positions (rows, k) of the first `found` (rows,) picks of each row, and then -1."""
     device, dtype = api.device_of(given), api.index_dtype(xp, api.device_of(given))
-    picks = [xp.full((0, k), -1, dtype=dtype, device=device)]
-    rows_in_order = [np.zeros(0, dtype=np.int64)]
+    if found.max(initial=0) == 0:
+        return xp.full((len(found), k), -1, dtype=dtype, device=device)
+    picks, rows_in_order = [], []
     items_at_a_time = _sample_by_keys.BLOCK_ITEMS if api.is_numpy_namespace(xp) else given.shape[0]
     for rows, width in _buckets(offsets, items_at_a_time):
         table = _Table(given, in_logs, exponentials, offsets[rows], offsets[rows + 1], width, xp)
