@@ -85,7 +85,7 @@ def sample_ragged(
     >>> import gumbeltopk as gt
     >>> weights, offsets = np.asarray([1.0, 2.0, 3.0, 5.0]), np.asarray([0, 3, 3, 4])
     >>> gt.sample_ragged(weights=weights, offsets=offsets, k=2, on_short="pad", rng=0).tolist()
-    [[2, 0], [-1, -1], [3, -1]]
+    [[2, 1], [-1, -1], [3, -1]]
     """
     given, in_logs = _validation.check_weights_or_log_weights(log_weights, weights)
     name = "log_weights" if in_logs else "weights"
