@@ -104,12 +104,14 @@ def block_sums(row: Row) -> BlockSums:
     ones = np.ones(row.block_items, dtype=short.dtype)
     sums = np.zeros(row.blocks, dtype=short.dtype)
     smallest = []
+    as_they_are = row.largest_log is None and whole.flags.c_contiguous and whole.dtype == short.dtype
     tile_blocks = max(1, BLOCKS_IN_TILE * BLOCK_ITEMS // row.block_items)
     with settings.quick_and_quiet():
         for first in range(0, len(whole), tile_blocks):
-            tile = row.weights(whole[first : first + tile_blocks])
+            tile = whole[first : first + tile_blocks]
+            tile = tile if as_they_are else row.weights(tile)
             np.vecdot(tile, ones, out=sums[first : first + len(tile)])
-            smallest.append(tile.min())
+            smallest.append(np.minimum.reduce(tile, axis=None))
         if len(short):
             sums[-1] = np.add.reduce(short)
             smallest.append(short.min())
