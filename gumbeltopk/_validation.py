@@ -413,7 +413,11 @@ def check_chunk_weights(weights: Array, index: int, number: int) -> None:
         f"weights[{index + place}] = {weights[place]} (item number {number + place}); "
         "pass finite numbers that are not negative"
     )
+
+
 # --- samples of different sizes -------------------------------------------------------------------
+
+
 def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> tuple[int, np.ndarray[Any, Any] | None]:
     """The largest number of items to select and, if k is an array, the number of each row, on the host."""
     if not api.is_array(k) or k.ndim == 0:
@@ -432,23 +436,34 @@ def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> 
         index, value = first_bad(counts, good)
         raise ValueError(f"k{index} = {value}; pass numbers from 0 to n = {n}")
     return int(counts.max(initial=0)), np.broadcast_to(counts.astype(np.int64), batch)
+
+
 def _broadcasts_to(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
     return len(shape) <= len(batch) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(batch), strict=False))
+
+
 def check_enough_for_each(found: np.ndarray[Any, Any], wanted: Any, name: str) -> None:
     """As many items of positive weight as are wanted, in each row."""
     found, wanted = np.asarray(found), np.broadcast_to(wanted, np.shape(found))
     short = np.atleast_1d(found < wanted)
     if not short.any():
+        return
     rows = np.argwhere(short)
     shown = [tuple(map(int, row)) if len(row) > 1 else int(row[0]) for row in rows[:ROWS_IN_A_MESSAGE]]
     where = f" in rows {shown}{' ...' if len(rows) > len(shown) else ''}" if found.ndim else ""
     first = tuple(rows[0])
+    raise ValueError(
         f"k = {int(np.atleast_1d(wanted)[first])} is more than the {int(np.atleast_1d(found)[first])} items of "
         f"positive weight{where} of {name}; lower k, give more items a positive weight, or pass on_short='pad'"
+    )
+
+
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
     """One of some words."""
     if value not in choices:
         raise ValueError(f"{name} = {value!r} is not known; choose from {', '.join(map(repr, choices))}")
+
+
 def check_where(where: Any, like: Array, like_name: str) -> Array:
     """Truth values that broadcast with `like`, at home where it is."""
     xp = api.namespace_of(like)
@@ -461,12 +476,15 @@ def check_where(where: Any, like: Array, like_name: str) -> Array:
     check_same_home(like, like_name, where, "where")
     if where.dtype != xp.bool:
         raise TypeError(f"where has dtype {where.dtype}; pass truth values")
+    try:
         np.broadcast_shapes(tuple(where.shape), tuple(like.shape))
     except ValueError:
         raise ValueError(
             f"where has shape {tuple(where.shape)}, which does not broadcast with {tuple(like.shape)} of {like_name}"
         ) from None
     return where
+
+
 def check_offsets(offsets: Any, items: int) -> np.ndarray[Any, Any]:
     """Where rows begin in a flat array of `items`, and where the last one ends, on the host."""
     if offsets is None:
@@ -483,6 +501,8 @@ def check_offsets(offsets: Any, items: int) -> np.ndarray[Any, Any]:
         index, value = first_bad(host, good)
         raise ValueError(f"offsets{index} = {value} is less than the one before; a row cannot end before it begins")
     return host.astype(np.int64)
+
+
 def check_shape(shape: Any) -> tuple[int, ...]:
     """Numbers of draws, one for each leading axis."""
     lengths = shape if isinstance(shape, (tuple, list)) else (shape,)

@@ -71,9 +71,7 @@ class WithoutReplacement:
 
     def _draw(self, rows: Array, rng: Any) -> Array:
         """One sample for each of the rows (..., n), which are a broadcast view of the weights."""
-        return sampling.draw(rows, self._in_logs, self._k, rng, api.namespace_of(rows))
-        rows = xp.broadcast_to(self._given, (*lengths, *self._given.shape))
-        return _sample_by_keys.draw(rows, self._in_logs, self._k, rng, xp)
+        return _sample_by_keys.draw(rows, self._in_logs, self._k, rng, api.namespace_of(rows))
 
     def logpmf(self, indices: Any) -> Array:
         """log p of samples (..., k)."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _dispatch, _random, _validation, sampling
+from gumbeltopk import _dispatch, _random, _sample_by_keys, _validation, sampling
 from gumbeltopk._array_api import Array, Namespace
 from gumbeltopk._generic import subset_layers
 
@@ -73,7 +73,7 @@ def from_samples(
     for first in range(0, samples, in_block):
         number = min(in_block, samples - first)
         rows = xp.broadcast_to(log_weights, (number, *log_weights.shape))
-        parts.append(surprise(rows, sampling.draw(rows, True, k, rng, xp)))
+        parts.append(surprise(rows, _sample_by_keys.draw(rows, True, k, rng, xp)))
     values = xp.concat(parts, axis=0)
     mean = xp.mean(values, axis=0)
     error = xp.sqrt(xp.sum((values - mean) ** 2, axis=0) / (samples * (samples - 1)))
