@@ -21,6 +21,7 @@ import pytest
 
 EMULATOR = Path(os.environ.get("CUDA_EMULATOR", Path(__file__).resolve().parent / "../shared/tools/cuda_emulator"))
 CHOICES = ("numpy", "strict", "torch", "cupy")
+collect_ignore = [] if importlib.util.find_spec("numba") else ["gumbeltopk/_numba"]  # else its doctests cannot be read
 
 
 class Library(NamedTuple):

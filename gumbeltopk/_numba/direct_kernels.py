@@ -1,6 +1,7 @@
 """The kernels of the direct form of successive softmax as compiled loops: `NUMBA`, for `gumbeltopk._numpy.direct`.
 
-Importing this module imports numba. Each loop is compiled when it is first called, and kept on disk.
+Where NumPy's passes are as fast, these kernels call them: for k = 1, where all is exponentials, for short rows, and for
+the JVP. Importing this module imports numba. Each loop is compiled when it is first called, and kept on disk.
 """
 
 from __future__ import annotations
@@ -24,18 +25,15 @@ from gumbeltopk._numpy import direct_kernels
 from gumbeltopk._numpy.direct import Kernels
 from gumbeltopk._numpy.direct_layouts import PLAIN, SHIFTED, Block, Doubles, Floats, Scratch, Steps
 
-BLOCK_ITEMS = 1 << 16  # the arrays (rows, n) of a block stay in the second-level cache
 HISTORY_BYTES = 1 << 20  # of the states of a row in a VJP; longer trajectories are made again in segments
+SHORTEST_ROW, SHORTEST_ROW_WITH_POWER = 64, 500  # for beta = 1, and for others
 LARGEST_SHRINKAGE = 4.0  # of the square of an adjoint, in float32; beyond, what cancels in it leaves too few digits
-
-
-def rows_in_block(n: int, k: int, dtype: Any, derivative: bool) -> int:
-    """As many rows as are worth a call: a row is computed by itself in any case."""
-    return max(1, BLOCK_ITEMS // n)
 
 
 def forward_block(block: Block, k: int, a: Floats, steps: Steps, scratch: Scratch) -> Doubles:
     """Fill a (rows, n) and the steps; return the product of the S (rows,), NaN where digits were lost."""
+    if not _pays(block, k):
+        return direct_kernels.forward_block(block, k, a, steps, scratch)
     dtype: Any = block.path.dtype
     of_keys: Any = block.keys.dtype.type
     products = np.empty(block.keys.shape[0])
@@ -57,6 +55,8 @@ def vjp_block(
 
     Returns in which rows (rows,) the gradient is a small rest of what cancels in it.
     """
+    if not _pays(block, k):
+        return direct_kernels.vjp_block(block, k, steps, cotangent, key_gradient, temperature_gradient, scratch)
     dtype: Any = block.path.dtype
     of_keys: Any = block.keys.dtype.type
     rows, n = block.keys.shape
@@ -82,7 +82,7 @@ def vjp_block(
     return doubtful
 
 
-NUMBA = Kernels(forward_block, vjp_block, direct_kernels.jvp_block, rows_in_block)  # a JVP would gain too little
+NUMBA = Kernels(forward_block, vjp_block, direct_kernels.jvp_block, direct_kernels.rows_in_block)
 
 
 @functools.cache
@@ -105,6 +105,13 @@ def _compiled(function: Callable[..., None], dtype: type, of_keys: type) -> Call
 
 def _rows(dtype: type) -> Any:
     return types.Array(numba.from_dtype(np.dtype(dtype)), 2, "C")
+
+
+def _pays(block: Block, k: int) -> bool:
+    """Whether the loops are faster than NumPy's passes. The same for a forward pass and its VJP, whatever the rows."""
+    n = block.keys.shape[1]
+    shortest = SHORTEST_ROW if block.path.exponent == 1.0 else SHORTEST_ROW_WITH_POWER
+    return k > 1 and n >= shortest
 
 
 def _beta(block: Block) -> Doubles:

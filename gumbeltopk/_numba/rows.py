@@ -24,7 +24,7 @@ from gumbeltopk._numba.compiling import Array, exact, inner
 from gumbeltopk._numba.powers import Power
 
 FOUR = 4
-SHORT = 128
+SHORT = 512
 LANES = 32  # four registers of 256 bits in float32: what the compiler takes at a time
 PART = 2048
 
@@ -175,18 +175,21 @@ def raise_complements(p: Array, power: Power, own: int, c: Array, square: Array)
                 c[i] *= c[i]
         return
     for i in range(p.size):
-        square[i] = one - p[i]
-        c[i] = square[i] if power.whole & 1 else one
-    remaining = power.whole >> 1
-    while remaining:
+        c[i] = one - p[i]
+    remaining = power.whole
+    while remaining & 1 == 0:
+        for i in range(p.size):
+            c[i] *= c[i]
+        remaining >>= 1
+    if remaining > 1:
+        square[: p.size] = c
+    while remaining > 1:
+        remaining >>= 1
+        for i in range(p.size):
+            square[i] *= square[i]
         if remaining & 1:
             for i in range(p.size):
-                square[i] *= square[i]
                 c[i] *= square[i]
-        else:
-            for i in range(p.size):
-                square[i] *= square[i]
-        remaining >>= 1
 
 
 @exact

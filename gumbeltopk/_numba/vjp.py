@@ -94,14 +94,15 @@ def add_pull(x: Array, p: Array, t: Array, place: Place, y: Array) -> None:
 
 
 @inner
-def log_complements(p: Array, x: Array, logs: Array, c: Array) -> float:
-    """The sum of x log(1 - p) of one row."""
-    total = 0.0
-    for first in range(0, p.size, PART):
-        part = p[first : first + PART]
-        subtract_series(part, p.dtype.type(0), logs, c[: part.size])
-        total += dot_of_part(x[first : first + PART], c[: part.size])
-    return total
+def log_complements(p: Array, x: Array, place: Place, logs: Array, c: Array, sums: Array) -> None:
+    """The sums of x log(1 - p)."""
+    for r in range(place.count):
+        own, own_x = row_of(p, place, r), row_of(x, place, r)
+        sums[r] = 0.0
+        for first in range(0, own.size, PART):
+            part = own[first : first + PART]
+            subtract_series(part, p.dtype.type(0), logs, c[: part.size])
+            sums[r] += dot_of_part(own_x[first : first + PART], c[: part.size])
 
 
 @inner
@@ -222,9 +223,9 @@ def vjp_rows(
                 if power.whole != 1:
                     move(x, place, held, j, x_held)
                 if with_power:
+                    log_complements(p, x, place, logs[0], c, sums)
                     for r in range(place.count):
-                        of_others = log_complements(row_of(p, place, r), row_of(x, place, r), logs[0], c)
-                        by_power[first + r] += of_others + x_held[r] * math.log(shares[j, 1, first + r])
+                        by_power[first + r] += x_held[r] * math.log(shares[j, 1, first + r]) + sums[r]
                 pull(x, p, g, place, narrow, t, sums)
                 balance(g, place, beta, held, shares, j, j == k - 1, sums, x_held, y)
                 add_pull(x, p, t, place, y)
