@@ -2,6 +2,7 @@
 
     python benchmarks/compare_peers.py
     python benchmarks/compare_peers.py --sizes 64x5000x50 1x1000000x100 --repeats 5 --json peers.json
+    GUMBELTOPK_USE_NUMBA=1 python benchmarks/compare_peers.py
 
 Sizes are rows x n x k; float32, t = 1. "fwd" is the value, "+vjp" the value and its gradient by the keys. Times are
 medians; a ratio is the median over the rounds of (time of the peer / our time). Errors are against float64 logarithms
@@ -104,7 +105,8 @@ def describe_machine():
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    return {"processor": processor_name(), "python": platform.python_version(), **versions}
+    loops = "yes" if os.environ.get("GUMBELTOPK_USE_NUMBA") == "1" else "no"
+    return {"processor": processor_name(), "python": platform.python_version(), **versions, "numba's loops": loops}
 
 
 def processor_name():

@@ -29,7 +29,8 @@ def forward(
         return generic.forward(keys, temperature, power, k, method, steps, keep, xp)
     rows = np.ascontiguousarray(keys, dtype=np.promote_types(keys.dtype, np.float32))
     if method == "auto":
-        compressed = crossover.prefers_compressed(rows.shape[0], rows.shape[1], k, power, rows.dtype == np.float64)
+        double, compiled = rows.dtype == np.float64, _compilation.wants_numba(rows.size * k)
+        compressed = crossover.prefers_compressed(rows.shape[0], rows.shape[1], k, power, double, compiled)
         method = "compressed" if compressed else "direct"
     if method == "direct":
         return _direct(rows, temperature, power, k, keep, xp)
