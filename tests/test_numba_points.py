@@ -1,5 +1,7 @@
 """The compiled loops on weighted points do the same as NumPy's."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,8 @@ from gumbeltopk._numpy.compression.loops import NUMPY
 
 pytest.importorskip("numba", reason="numba, the extra `numba`, is not installed")
 
-from gumbeltopk._numba.points import NUMBA
+from gumbeltopk._numba import compiling
+from gumbeltopk._numba.points import _RUN_ROWS, NUMBA
 
 POWERS = (0.3, 0.5, 1.0, 2.0, 2.5, 12.0, 30.0)
 
@@ -68,3 +71,16 @@ def test_relaxed_topk_agrees_with_and_without_numba(dtype, t, shape, k):
     tolerance = 2e-6 if dtype == "float32" else 1e-11
     for found, expected in zip(*results, strict=True):
         assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
+
+
+def test_loops_compiled_from_other_sources_are_not_found_in_the_cache(tmp_path):
+    """numba itself would take a function from its cache though one that it calls, in another file, has changed."""
+    for folder in ("_numba", "_numpy", "_generic"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "part.py").write_text("x = 1\n", encoding="utf-8")
+    before = compiling.fingerprint(tmp_path)
+    assert compiling.fingerprint(tmp_path) == before
+    (tmp_path / "_generic" / "part.py").write_text("x = 2\n", encoding="utf-8")
+    assert compiling.fingerprint(tmp_path) != before
+    names = [path.name for path in Path(_RUN_ROWS.stats.cache_path).glob("*.nbi")]
+    assert any("_run_rows_" + compiling.SOURCES in name for name in names)

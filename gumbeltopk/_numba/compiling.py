@@ -1,12 +1,15 @@
 """How loops are compiled: without the GIL, into vector instructions, and kept on disk.
 
-The cache on disk looks for changes in the file of the function that is called, not in those of the functions that it
-calls. Whoever edits the latter has to delete `__pycache__`.
+numba's cache on disk looks for changes in the file of the function that is called, and not in those of the functions
+that it calls or of the constants that it uses. So the name under which a function is kept has a fingerprint of all
+sources of the NumPy cores: loops compiled from other sources are never found.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -19,9 +22,22 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 FASTMATH = {"reassoc", "contract", "nsz"}
 
 
+def fingerprint(package: Path) -> str:
+    """Of the Python files that loops are made of: these, those of the NumPy cores and of the generic ones."""
+    digest = hashlib.sha256()
+    for folder in ("_numba", "_numpy", "_generic"):
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+SOURCES = fingerprint(Path(__file__).parents[1])
+
+
 def compiled(function: Loop, signature: Any = None, fastmath: Any = False) -> Loop:
     """The function, compiled for this signature now, or for the types of its arguments when it is called."""
     compiler: Any = numba.njit
+    function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     arguments = () if signature is None else (signature,)
     try:
