@@ -6,7 +6,6 @@ are as fast. What follows them is about the loops alone.
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import mpmath
@@ -18,6 +17,8 @@ from gumbeltopk._numpy import direct
 from tests import _reference
 
 numba = pytest.importorskip("numba", reason="numba is not installed: pip install gumbeltopk[numba]")
+
+from llvmlite.binding import get_host_cpu_features  # noqa: E402
 
 from gumbeltopk._numba import compiling, direct_kernels, forward, powers  # noqa: E402
 from gumbeltopk._numba.direct_kernels import NUMBA  # noqa: E402
@@ -170,7 +171,7 @@ def test_tied_items_keep_their_digits_in_float32(t: float) -> None:
 # --- compiled, and how ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="it reads the assembly of x86")
+@pytest.mark.skipif(not get_host_cpu_features().get("avx"), reason="no registers of 256 bits")
 @pytest.mark.parametrize("dtype", [numba.float32, numba.float64])
 def test_steps_run_in_vector_registers(dtype: Any) -> None:
     """Packed products in registers of 256 bits or more."""

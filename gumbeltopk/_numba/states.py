@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from gumbeltopk._numba.compiling import Array, inner
 from gumbeltopk._numba.powers import Power
-from gumbeltopk._numba.rows import FOUR, PART, SHORT, Place, decay, load, product, raise_complements, row_of
+from gumbeltopk._numba.rows import PART, SHORT, Place, decay, load, product, raise_complements, row_of
 
 
 @inner
@@ -33,11 +31,11 @@ def advance(
     shares: Array,
     masses: Array,
     j: int,
+    scales: Array,
     c: Array,
     square: Array,
 ) -> None:
-    """p^{j+1} from p^j."""
-    scales = np.zeros(FOUR, p.dtype)
+    """p^{j+1} from p^j; `scales` (FOUR,) is memory to work in, as are the parts `c` and `square`."""
     for r in range(place.count):
         scales[r] = 1.0 / masses[j + 1, place.first + r]
     if power.whole == 1:

@@ -147,13 +147,14 @@ def fill_states(
     shares: Array,
     masses: Array,
     j: int,
+    scales: Array,
     c: Array,
     square: Array,
 ) -> int:
     """p^{j+1}, ... after p^j = states[0], as far as there is room and as there are steps; their number."""
     number: int = min(states.shape[0], masses.shape[0] - j)
     for i in range(number - 1):
-        advance(states[i], states[i + 1], place, power, held, shares, masses, j + i, c, square)
+        advance(states[i], states[i + 1], place, power, held, shares, masses, j + i, scales, c, square)
     return number
 
 
@@ -182,7 +183,7 @@ def vjp_rows(
     firsts = np.zeros((-(-k // length), x.size), dtype)
     states = np.zeros((length, x.size), dtype)
     c, square = np.empty(PART, dtype), np.empty(PART, dtype)
-    narrow, y = np.ones(FOUR, dtype), np.zeros(FOUR, dtype)
+    narrow, scales, y = np.ones(FOUR, dtype), np.zeros(FOUR, dtype), np.zeros(FOUR, dtype)
     beta, sums, x_held = np.ones(FOUR), np.zeros(FOUR), np.zeros(FOUR)
     for first in range(0, rows, rows_together(n)):
         place = place_of(first, rows, n)
@@ -192,7 +193,7 @@ def vjp_rows(
         start(weights, place, held, masses, firsts[0])
         for segment in range(firsts.shape[0] - 1):
             states[0] = firsts[segment]
-            fill_states(states, place, power, held, shares, masses, segment * length, c, square)
+            fill_states(states, place, power, held, shares, masses, segment * length, scales, c, square)
             advance(
                 states[-1],
                 firsts[segment + 1],
@@ -202,6 +203,7 @@ def vjp_rows(
                 shares,
                 masses,
                 (segment + 1) * length - 1,
+                scales,
                 c,
                 square,
             )
@@ -209,7 +211,7 @@ def vjp_rows(
         x[:], x_held[:], by_power[first : first + place.count] = 0, 0, 0
         for segment in range(firsts.shape[0] - 1, -1, -1):
             states[0] = firsts[segment]
-            number = fill_states(states, place, power, held, shares, masses, segment * length, c, square)
+            number = fill_states(states, place, power, held, shares, masses, segment * length, scales, c, square)
             for i in range(number - 1, -1, -1):
                 p, j = states[i], segment * length + i
                 if j == k - 1:
