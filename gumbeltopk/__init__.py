@@ -12,6 +12,8 @@ from gumbeltopk.distributions.conditional_poisson_operators import (
     conditional_poisson_logpmf,
     conditional_poisson_marginals,
 )
+from gumbeltopk.distributions.horvitz_thompson import horvitz_thompson
+from gumbeltopk.distributions.inclusion import inclusion_probabilities, joint_inclusion_probabilities
 from gumbeltopk.distributions.plackett_luce import PlackettLuce, ordered_logpmf
 from gumbeltopk.distributions.subset import SubsetDistribution, subset_logpmf
 from gumbeltopk.keys import conditional_keys, gumbel_keys, gumbel_keys_given_maximum, log_arrival_times
@@ -34,6 +36,8 @@ OPERATORS: dict[str, Operator] = {  # type: ignore[type-arg]
         conditional_poisson_log_normalizer,
         conditional_poisson_logpmf,
         conditional_poisson_marginals,
+        inclusion_probabilities,
+        joint_inclusion_probabilities,
     )
 }
 
@@ -56,6 +60,9 @@ __all__ = [
     "get_num_threads",
     "gumbel_keys",
     "gumbel_keys_given_maximum",
+    "horvitz_thompson",
+    "inclusion_probabilities",
+    "joint_inclusion_probabilities",
     "k_hot",
     "log_arrival_times",
     "ordered_logpmf",

@@ -21,6 +21,7 @@ from gumbeltopk._generic import (
     subset_layers,
 )
 from gumbeltopk._numpy import conditional_poisson as numpy_conditional_poisson
+from gumbeltopk._generic import inclusion, joint_inclusion, plackett_luce, relaxed_topk, selection, subset
 from gumbeltopk._numpy import relaxed_topk as numpy_relaxed_topk
 from gumbeltopk._numpy import selection as numpy_selection
 
@@ -35,6 +36,11 @@ CORES: dict[tuple[str, str], Core] = {
     ("generic", "conditional_poisson_marginals"): conditional_poisson.marginals,
     ("generic", "conditional_poisson_sample"): conditional_poisson_sample.sample,
     ("generic", "first_arrivals"): selection.first_arrivals,
+    ("generic", "inclusion"): inclusion.probabilities,
+    ("generic", "inclusion_jacobian_product"): inclusion.jacobian_product,
+    ("generic", "joint_inclusion"): joint_inclusion.probabilities,
+    ("generic", "joint_inclusion_jvp"): joint_inclusion.jvp,
+    ("generic", "joint_inclusion_vjp"): joint_inclusion.vjp,
     ("generic", "ordered_logpmf"): plackett_luce.logpmf,
     ("generic", "ordered_score"): plackett_luce.score,
     ("generic", "put_along_rows"): selection.put_along_rows,

@@ -242,13 +242,15 @@ def check_enough(positive: Array, name: str, k: int, xp: Namespace, axis: int = 
     raise ValueError(f"k = {k} is more than the {int(counts.min())} {what}{where} of {name}; lower k or {remedy}")
 
 
-def adopt_indices(indices: Any, n: int, like: Array, like_name: str, check: bool = True) -> Array:
+def adopt_indices(
+    indices: Any, n: int, like: Array, like_name: str, check: bool = True, name: str = "indices"
+) -> Array:
     """`check_indices`, where lists take the namespace and device of `like`."""
     if api.is_array(indices) and not isinstance(indices, np.generic):
-        check_same_home(like, like_name, as_array(indices, "indices"), "indices")
-        return check_indices(indices, n, check=check)
+        check_same_home(like, like_name, as_array(indices, name), name)
+        return check_indices(indices, n, name, check)
     xp, device = api.namespace_of(like), api.device_of(like)
-    checked = check_indices(indices, n)
+    checked = check_indices(indices, n, name)
     adopted = xp.asarray(checked.tolist(), dtype=api.index_dtype(xp, device), device=device)
     return xp.reshape(adopted, checked.shape)
 

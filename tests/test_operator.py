@@ -31,6 +31,7 @@ RANDOM_OPERATORS = [op for op in OPERATORS if "rng" in inspect.signature(op).par
 # What `Facts.range` says, as a test of the value.
 RANGES: dict[str, Callable[[Any], Any]] = {
     "a_i >= 0 (a_i <= 1 does not hold)": lambda a: np.all(a >= 0),
+    "0 <= pi <= 1": lambda pi: np.all((pi >= 0) & (pi <= 1)),
     "log p <= 0": lambda log_p: np.all(log_p <= 0),
     "all real numbers": lambda value: np.all(np.isfinite(value)),
     "0 <= mu_i <= 1": lambda mu: np.all((mu >= 0) & (mu <= 1)),
@@ -44,6 +45,7 @@ ORDERS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = {
         lambda arguments: arguments["log_weights"] + arguments["noise"],
     ),
     "of the logits": ({}, lambda arguments: arguments["logits"]),
+    "of the log-weights": ({}, lambda arguments: arguments["log_weights"]),
 }
 
 
