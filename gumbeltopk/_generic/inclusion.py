@@ -19,7 +19,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gumbeltopk._array_api import Array, Namespace
-from gumbeltopk._generic.successive_softmax import log_sum_exp
 
 FALL = 45.0  # nats: what is cut off is e^-45 of the whole
 FAR_FALL = 600.0  # nats, for the integrals of q_i of heavy items, whose mass is far to the left
@@ -162,32 +161,40 @@ def _leave_one_out(x: Arrivals, degree: int, direction: Array | None, xp: Namesp
 
 
 def make_nodes(log_weights: Array, first: int, last: int, xp: Namespace) -> Nodes:
-    """Nodes from before the arrival number `first` to after the arrival number `last` + 1, in all but e^-FALL of cases.
-
-    A number of arrivals with the mean mu has Poisson's tail bound, log P(N >= m) <= m - mu + m log(mu / m), mu < m, and
-    the same for P(N <= m), mu > m. Another bound is P(N <= k) <= (k + 1) exp(-w tau), w the (k + 1)-st weight.
-    Integrals of q_i f_{-i} of heavy items have their mass where w_i tau is of order one or less, and on the left f
-    falls like tau^k.
-    """
-    logs = _in_units_of_the_first_left_out(log_weights, last, xp)
-    end = math.log(FALL + math.log(last + 1.0))
-    top = log_sum_exp(logs, xp)
-    begin = _time_of(_mean_before(first, FALL), logs, top, end, xp)[0]
-    far = _time_of(_mean_before(first, FAR_FALL), logs, top, end, xp)[0]
-    heaviest = -xp.max(logs, axis=-1, keepdims=True) - FALL / (first + 1) - 1.0
-    left = xp.maximum(far, xp.minimum(begin, heaviest))
-    right = _time_of(_mean_after(last, FALL), logs, top, end, xp)[1]
+    """Nodes from before the arrival number `first` to after the arrival number `last` + 1, in all but e^-FALL of cases."""
+    unit = xp.sort(log_weights, axis=-1, descending=True)[:, last : last + 1]
+    logs = in_units(log_weights, unit, xp)
     positive = xp.count_nonzero(logs > -math.inf, axis=-1, keepdims=True)
-    spacing = _largest_spacing(xp.astype(positive, logs.dtype), last, xp)
+    positive = xp.astype(positive, logs.dtype)
+    left, right, spacing = bracket(logs, xp.ones_like(logs), positive, first, last, xp)
     number = 1 + math.ceil(float(xp.max((right - left) / spacing)))
     return Nodes(logs, left, (right - left) / (number - 1), number)
 
 
-def _in_units_of_the_first_left_out(log_weights: Array, k: int, xp: Namespace) -> Array:
+def in_units(log_weights: Array, unit: Array, xp: Namespace) -> Array:
     """Divided by the (k + 1)-st weight. What is farther off than FARTHEST is moved there, which changes pi by 1e-65."""
-    unit = xp.sort(log_weights, axis=-1, descending=True)[:, k : k + 1]
     logs = xp.clip(log_weights - unit, min=-FARTHEST, max=FARTHEST)
     return xp.where(log_weights > -math.inf, logs, -math.inf)
+
+
+def bracket(
+    logs: Array, counts: Array, positive: Array, first: int, last: int, xp: Namespace
+) -> tuple[Array, Array, Array]:
+    """Log-times before which fewer than `first` items have arrived, and after which more than `last`; and a spacing.
+
+    `logs` occur `counts` times each. The number of arrivals N, of the mean mu, has Poisson's tail bound,
+    log P(N >= m) <= m - mu + m log(mu / m) for mu < m, and the same for P(N <= m), mu > m. Another bound is
+    P(N <= k) <= (k + 1) exp(-w tau), w the (k + 1)-st weight. Integrals of q_i f_{-i} of heavy items have their mass
+    where w_i tau is of order one or less, and on the left f falls like tau^k.
+    """
+    end = math.log(FALL + math.log(last + 1.0))
+    top = xp.max(logs, axis=-1, keepdims=True)
+    total = top + xp.log(xp.sum(counts * xp.exp(logs - top), axis=-1, keepdims=True))
+    begin, _ = _time_of(_mean_before(first, FALL), logs, counts, total, end, xp)
+    far, _ = _time_of(_mean_before(first, FAR_FALL), logs, counts, total, end, xp)
+    _, right = _time_of(_mean_after(last, FALL), logs, counts, total, end, xp)
+    left = xp.maximum(far, xp.minimum(begin, -top - FALL / (first + 1) - 1.0))
+    return left, right, _largest_spacing(positive, last, xp)
 
 
 def _mean_before(count: int, fall: float) -> float:
@@ -210,16 +217,18 @@ def _mean_after(count: int, fall: float) -> float:
     return count * math.exp(high)
 
 
-def _time_of(mean: float, logs: Array, top: Array, end: float, xp: Namespace) -> tuple[Array, Array]:
+def _time_of(
+    mean: float, logs: Array, counts: Array, total: Array, end: float, xp: Namespace
+) -> tuple[Array, Array]:
     """Log-times between which the mean number of arrivals passes `mean`, the later one at most `end`.
 
-    It is at most tau times the sum of the weights, whose log is `top`.
+    It is at most tau times the sum of the weights, whose log is `total`.
     """
-    low = xp.clip(math.log(mean) - top, max=end)
+    low = xp.clip(math.log(mean) - total, max=end)
     high = xp.full_like(low, end)
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
-        before = xp.sum(-xp.expm1(-xp.exp(logs + middle)), axis=-1, keepdims=True) < mean
+        before = xp.sum(-xp.expm1(-xp.exp(logs + middle)) * counts, axis=-1, keepdims=True) < mean
         low, high = xp.where(before, middle, low), xp.where(before, high, middle)
     return low, high
 
