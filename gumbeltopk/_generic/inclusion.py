@@ -161,7 +161,7 @@ def _leave_one_out(x: Arrivals, degree: int, direction: Array | None, xp: Namesp
 
 
 def make_nodes(log_weights: Array, first: int, last: int, xp: Namespace) -> Nodes:
-    """Nodes from before the arrival number `first` to after the arrival number `last` + 1, in all but e^-FALL of cases."""
+    """Nodes from before arrival number `first` to after arrival number `last` + 1, in all but e^-FALL of cases."""
     unit = xp.sort(log_weights, axis=-1, descending=True)[:, last : last + 1]
     logs = in_units(log_weights, unit, xp)
     positive = xp.count_nonzero(logs > -math.inf, axis=-1, keepdims=True)
@@ -217,9 +217,7 @@ def _mean_after(count: int, fall: float) -> float:
     return count * math.exp(high)
 
 
-def _time_of(
-    mean: float, logs: Array, counts: Array, total: Array, end: float, xp: Namespace
-) -> tuple[Array, Array]:
+def _time_of(mean: float, logs: Array, counts: Array, total: Array, end: float, xp: Namespace) -> tuple[Array, Array]:
     """Log-times between which the mean number of arrivals passes `mean`, the later one at most `end`.
 
     It is at most tau times the sum of the weights, whose log is `total`.

@@ -5,6 +5,7 @@ For long rows or large k the contour is faster, and its items may be compressed 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,21 +23,28 @@ SMALLEST_WORK = 1500  # n k, below which dynamic programming over all rows at on
 LARGEST_ERROR = 1e-11  # of pi_i + (1 - pi_i); if it is larger the row goes to dynamic programming
 LARGEST_WORK_TO_REPEAT = 1 << 20  # n k, above which that would take too long
 WIDE = 9.5  # sigma below which the contour has angles beyond 60 degrees
+CERTAIN = 1.0  # sigma below which some times may see the same set of k arrivals for sure
 # B = 0 at a weight that is twice as large as, or larger than, one with r = 0.2.
 LARGEST_TILTED_POINT = 0.2
 
 
 class Row(NamedTuple):
-    """The items of positive weight as points, and the nodes in log-time."""
+    """The items of positive weight as points, and the nodes in log-time.
+
+    There are two circles if one is not enough. With k - 1/2 arrivals on average, the tilted probability that N = k - 1
+    or k is not small, with k + 1/2 that N = k or k + 1. Where k items are far heavier than all others, a light item in
+    S takes N = k - 1 or k, and a heavy item that is not in S takes N = k or k + 1.
+    """
 
     measure: Measure
-    saddle: Saddle
+    for_light: Saddle
+    for_heavy: Saddle
     spacing: float
 
 
 def probabilities(log_weights: Floats, k: int, xp: Any) -> tuple[Floats, Floats]:
     """As the generic `probabilities`."""
-    if _is_small(log_weights, k):
+    if is_small(log_weights, k):
         return generic.probabilities(log_weights, k, xp)
     included, excluded = np.zeros_like(log_weights), np.ones_like(log_weights)
     for i, row in enumerate(log_weights):
@@ -50,7 +58,7 @@ def probabilities(log_weights: Floats, k: int, xp: Any) -> tuple[Floats, Floats]
 
 def jacobian_product(log_weights: Floats, k: int, direction: Floats, xp: Any) -> Floats:
     """As the generic `jacobian_product`."""
-    if _is_small(log_weights, k):
+    if is_small(log_weights, k):
         return generic.jacobian_product(log_weights, k, direction, xp)
     product = np.zeros_like(log_weights)
     for i, (row, u) in enumerate(zip(log_weights, direction, strict=True)):
@@ -59,40 +67,62 @@ def jacobian_product(log_weights: Floats, k: int, direction: Floats, xp: Any) ->
     return product
 
 
-def _is_small(log_weights: Floats, k: int) -> bool:
-    return log_weights.shape[-1] * k <= SMALLEST_WORK
+def is_small(log_weights: Floats, k: int) -> bool:
+    """Whether dynamic programming is fast enough."""
+    return bool(log_weights.shape[-1] * k <= SMALLEST_WORK)
 
 
 def _probabilities_of_row(log_weights: Floats, k: int) -> tuple[Floats, Floats]:
     row = prepare(log_weights, k)
-    logs = row.measure.logs
+    included, excluded = _by_weight(row, lambda saddle: _probabilities_of_points(row, saddle, k))
+    return _read(row, included, log_weights), _read(row, excluded, log_weights)
+
+
+def _probabilities_of_points(row: Row, saddle: Saddle, k: int) -> tuple[Floats, Floats]:
+    logs, counts = row.measure.logs, row.measure.counts
     included, excluded = np.zeros(len(logs)), np.zeros(len(logs))
-    for contour in contours.along(logs, row.measure.counts, row.saddle, row.spacing, k):
+    for contour in contours.along(logs, counts, saddle, row.spacing, k):
         for part in contours.parts(contour.turn, len(logs)):
             item = contours.tilt(logs[part], contour.saddle.s, contour.saddle.zeta)
             density = contours.leave_one_out(item, contour)
             included[part] += np.sum(item.r * density, axis=0)
             excluded[part] += np.sum(contours.waiting(item, contour) * density, axis=0)
-    return _read(row, included, log_weights), _read(row, excluded, log_weights)
+    return included, excluded
 
 
 def _jacobian_product_of_row(log_weights: Floats, k: int, direction: Floats) -> Floats:
     row = prepare(log_weights, k)
-    logs = row.measure.logs
     weighted_counts = measures.weigh(row.measure, direction)
+    gain, loss = _by_weight(row, lambda saddle: _exchange_of_points(row, saddle, k, weighted_counts))
+    return direction * _read(row, gain, log_weights) - _read(row, loss, log_weights)
+
+
+def _exchange_of_points(row: Row, saddle: Saddle, k: int, weighted_counts: Floats) -> tuple[Floats, Floats]:
+    """Int h_i sum_j h_j P(N_{-ij} = k - 1) ds over all j, i included, and the same with u_j h_j: i itself cancels."""
+    logs, counts = row.measure.logs, row.measure.counts
     gain, loss = np.zeros(len(logs)), np.zeros(len(logs))
-    for contour in contours.along(logs, row.measure.counts, row.saddle, row.spacing, k):
+    for contour in contours.along(logs, counts, saddle, row.spacing, k):
+        some = contours.parts(contour.turn, len(logs))
+        items = [contours.tilt(logs[part], contour.saddle.s, contour.saddle.zeta) for part in some]
+        inverses = [1.0 / contours.factors(item.r, contour.turn) for item in items]
         weighted = np.zeros_like(contour.hazard)
-        for part in contours.parts(contour.turn, len(logs)):
-            item = contours.tilt(logs[part], contour.saddle.s, contour.saddle.zeta)
-            weighted += contours.total_hazard(item, contour.turn, weighted_counts[part])
-        for part in contours.parts(contour.turn, len(logs)):
-            item = contours.tilt(logs[part], contour.saddle.s, contour.saddle.zeta)
+        for part, item, inverse in zip(some, items, inverses, strict=True):
+            weighted += contours.total_hazard(item, inverse, weighted_counts[part])
+        for part, item, inverse in zip(some, items, inverses, strict=True):
             rate = item.x * contours.waiting(item, contour)
-            inverse = 1.0 / contours.factors(item.r, contour.turn)
             gain[part] += np.sum(rate * contours.over_angles(contour.weight * contour.hazard, inverse), axis=0)
             loss[part] += np.sum(rate * contours.over_angles(contour.weight * weighted, inverse), axis=0)
-    return direction * _read(row, gain, log_weights) - _read(row, loss, log_weights)
+    return gain, loss
+
+
+def _by_weight(row: Row, two_of_points: Callable[[Saddle], tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """Light points from the circle for these; heavy are those heavier than the (k + 1)-st weight, which is 1."""
+    light = two_of_points(row.for_light)
+    if row.for_heavy is row.for_light:
+        return light
+    heavy = two_of_points(row.for_heavy)
+    is_heavy = row.measure.logs > 0.0
+    return np.where(is_heavy, heavy[0], light[0]), np.where(is_heavy, heavy[1], light[1])
 
 
 def _read(row: Row, values: Floats, like: Floats) -> Floats:
@@ -104,31 +134,34 @@ def _read(row: Row, values: Floats, like: Floats) -> Floats:
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-def prepare(log_weights: Floats, k: int, compressed: bool = True, first: int | None = None) -> Row:
+def prepare(log_weights: Floats, k: int) -> Row:
     """Points and saddles of a row of positive weights."""
     n = len(log_weights)
     unit = np.partition(log_weights, n - 1 - k)[n - 1 - k]
     logs = generic.in_units(log_weights, unit, np)
-    measure = measures.compress(logs, np.inf if compressed else -np.inf)
-    s, spacing = _nodes(measure, n, k, k if first is None else first)
-    saddle = contours.find_saddles(measure.logs, measure.counts, k - 0.5, s)
-    if compressed:
-        octave = _first_octave_to_keep(saddle)
-        if np.isfinite(octave):
-            measure = measures.compress(logs, octave)
-            saddle = contours.find_saddles(measure.logs, measure.counts, k - 0.5, s)
-    return Row(measure, saddle, spacing)
+    measure = measures.compress(logs, np.inf)
+    s, spacing = nodes(measure, n, k, k)
+    for_light, for_heavy = _saddles(measure, k, s)
+    octave = min(_first_octave_to_keep(for_light), _first_octave_to_keep(for_heavy))
+    if np.isfinite(octave):
+        measure = measures.compress(logs, octave)
+        for_light, for_heavy = _saddles(measure, k, s)
+    return Row(measure, for_light, for_heavy, spacing)
 
 
-def _nodes(measure: Measure, n: int, k: int, first: int) -> tuple[Floats, float]:
-    left, right, spacing = (
-        each.item()
-        for each in generic.bracket(
-            measure.logs[None, :], measure.counts[None, :], np.asarray([[float(n)]]), first, k, np
-        )
-    )
+def nodes(measure: Measure, n: int, first: int, last: int) -> tuple[Floats, float]:
+    """Log-times and their spacing, as in the generic `make_nodes`."""
+    points = measure.logs[None, :], measure.counts[None, :], np.asarray([[float(n)]])
+    left, right, spacing = (each.item() for each in generic.bracket(*points, first, last, np))
     number = 2 + int((right - left) / spacing)
     return np.linspace(left, right, number), (right - left) / (number - 1)
+
+
+def _saddles(measure: Measure, k: int, s: Floats) -> tuple[Saddle, Saddle]:
+    for_light = contours.find_saddles(measure.logs, measure.counts, k - 0.5, s)
+    if np.min(for_light.sigma) > CERTAIN:
+        return for_light, for_light
+    return for_light, contours.find_saddles(measure.logs, measure.counts, k + 0.5, s)
 
 
 def _first_octave_to_keep(saddle: Saddle) -> float:
@@ -138,5 +171,3 @@ def _first_octave_to_keep(saddle: Saddle) -> float:
         return np.inf
     x = np.log1p(np.exp(np.log(LARGEST_TILTED_POINT / (1.0 - LARGEST_TILTED_POINT)) - saddle.zeta[wide]))
     return float(np.min(np.floor(np.log2(x) - saddle.s[wide] / np.log(2.0))))
-
-

@@ -116,9 +116,10 @@ def make_contour(logs: Floats, counts: Floats, saddle: Saddle, spacing: float, k
         b = factors(item.r, turn)
         # log |b| without cancellation, and the angle, which grows from 0 along the circle
         size = np.log1p(-4.0 * (item.r * item.rest)[:, :, None] * half_sine[:, None, :])
-        log_product.real += 0.5 * _over_items(counts[part], size)
-        log_product.imag += _over_items(counts[part], np.arctan2(b.imag, b.real))
-        hazard += total_hazard(item, turn, counts[part])
+        of_times = np.broadcast_to(counts[part], item.r.shape)
+        log_product.real += 0.5 * _over_items(of_times, size)
+        log_product.imag += _over_items(of_times, np.arctan2(b.imag, b.real))
+        hazard += total_hazard(item, 1.0 / b, counts[part])
     height = saddle.log_product - k * saddle.zeta
     weight = spacing * weight * np.exp(height[:, None] + log_product - 1j * (k - 1) * theta)
     return Contour(saddle, turn, weight, hazard)
@@ -135,9 +136,9 @@ def factors(r: Floats, turn: Floats) -> Floats:
     return np.asarray(1.0 + r[:, :, None] * turn[:, None, :])
 
 
-def total_hazard(item: Tilted, turn: Floats, counts: Floats) -> Floats:
-    """sum counts h / B (T, J)."""
-    return np.matmul((counts * item.x * item.rest)[:, None, :], 1.0 / factors(item.r, turn))[:, 0, :]
+def total_hazard(item: Tilted, inverse: Floats, counts: Floats) -> Floats:
+    """sum counts h / B (T, J), of 1 / b."""
+    return _over_items(counts * item.x * item.rest, inverse)
 
 
 def leave_one_out(item: Tilted, contour: Contour) -> Floats:
@@ -155,9 +156,9 @@ def waiting(item: Tilted, contour: Contour) -> Floats:
 
 def over_angles(weight: Floats, values: Floats) -> Floats:
     """The real part of the sum over angles of (T, J) times (T, points, J)."""
-    return np.matmul(values, weight[:, :, None])[:, :, 0].real
+    return np.asarray(np.vecdot(weight.conj()[:, None, :], values).real)
 
 
 def _over_items(counts: Floats, values: Floats) -> Floats:
-    """The sum over items of (T, points, J)."""
-    return np.matmul(counts[None, None, :], values)[:, 0, :]
+    """The sum over items of (T, points, J), with `counts` (T, points). `einsum`, unlike `matmul`, stays on one thread."""
+    return np.asarray(np.einsum("tp,tpj->tj", counts, values))
