@@ -23,6 +23,7 @@ from gumbeltopk._generic import (
 from gumbeltopk._numpy import conditional_poisson as numpy_conditional_poisson
 from gumbeltopk._generic import inclusion, joint_inclusion, plackett_luce, relaxed_topk, selection, subset
 from gumbeltopk._numpy import inclusion as numpy_inclusion
+from gumbeltopk._numpy import joint_inclusion as numpy_joint_inclusion
 from gumbeltopk._numpy import relaxed_topk as numpy_relaxed_topk
 from gumbeltopk._numpy import selection as numpy_selection
 
@@ -58,6 +59,9 @@ CORES: dict[tuple[str, str], Core] = {
     ("numpy", "first_arrivals"): numpy_selection.first_arrivals,
     ("numpy", "inclusion"): numpy_inclusion.probabilities,
     ("numpy", "inclusion_jacobian_product"): numpy_inclusion.jacobian_product,
+    ("numpy", "joint_inclusion"): numpy_joint_inclusion.probabilities,
+    ("numpy", "joint_inclusion_jvp"): numpy_joint_inclusion.jvp,
+    ("numpy", "joint_inclusion_vjp"): numpy_joint_inclusion.vjp,
     ("numpy", "relaxed_topk"): numpy_relaxed_topk.forward,
     ("numpy", "relaxed_topk_jvp"): numpy_relaxed_topk.jvp,
     ("numpy", "relaxed_topk_vjp"): numpy_relaxed_topk.vjp,

@@ -14,7 +14,9 @@ import pytest
 import gumbeltopk as gt
 from gumbeltopk import _array_api as api
 from gumbeltopk._generic import inclusion as generic
+from gumbeltopk._generic import joint_inclusion as generic_joint
 from gumbeltopk._numpy import inclusion as native
+from gumbeltopk._numpy import joint_inclusion as native_joint
 from tests import _reference
 
 N = 7
@@ -186,7 +188,7 @@ def test_sums(n: int, k: int) -> None:
     np.testing.assert_allclose(gt.inclusion_probabilities(log_weights + 700.0, k), value, rtol=1e-10)
 
 
-@pytest.mark.parametrize(("n", "k"), [(5, 2), (40, 7), (40, 38)])
+@pytest.mark.parametrize(("n", "k"), [(5, 2), (40, 7), (40, 38), (200, 20)])
 def test_sums_of_pairs(n: int, k: int) -> None:
     """sum_{j != i} pi_ij = (k - 1) pi_i, and so for the tangents; the covariance sums to 0 and is not negative."""
     rng = np.random.default_rng(n + k)
@@ -267,6 +269,49 @@ def test_a_million_items(k: int) -> None:
     excluded = (n - k) * (n - k + 1) / (n * (n + 1.0))
     assert abs(pi[3] / (1 - excluded) - 1) <= 1e-10
     np.testing.assert_allclose(pi[[0, -1]], (k - pi[3]) / (n - 1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["exponential", "zipf", "log-normal(3)", "ladder", "k - 1 giants", "k giants"])
+@np.errstate(all="ignore")
+def test_pairs_by_contour_integrals_and_dynamic_programming_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """n = 24, k = 6, all pairs and some: 1e-12 entry by entry, tangents and gradients normwise."""
+    n, k = 24, 6
+    rng = np.random.default_rng(16)
+    log_weights = {
+        "exponential": np.log(rng.exponential(size=n)),
+        "zipf": -np.log(np.arange(1.0, n + 1)),
+        "log-normal(3)": 3 * rng.normal(size=n),
+        "ladder": -1.3 * np.arange(n),
+        "k - 1 giants": np.where(np.arange(n) < k - 1, 46.0, 0.0),
+        "k giants": np.where(np.arange(n) < k, 46.0, 0.0),
+    }[name]
+    rows = np.stack([log_weights, np.where(np.arange(n) == 3, -np.inf, log_weights)])
+    pairs = np.asarray([[0, 1], [n - 1, n - 2], [5, 5], [3, 0], [0, 1], [n - 1, n - 1]])
+    u, g, g_of_pairs = rng.normal(size=(2, n)), rng.normal(size=(2, n, n)), rng.normal(size=(2, len(pairs)))
+    monkeypatch.setattr(native_joint, "SMALLEST_WORK", 0)
+    for some, cotangent in ((None, g), (pairs, g_of_pairs)):
+        for core, direction in (("probabilities", None), ("jvp", u), ("vjp", cotangent)):
+            given = (rows, k, some) if direction is None else (rows, k, direction, some)
+            mine, other = (getattr(module, core)(*given, numpy_xp) for module in (native_joint, generic_joint))
+            if core == "probabilities":
+                np.testing.assert_allclose(mine, other, rtol=1e-12)
+            else:
+                assert np.linalg.norm(mine - other) <= 1e-12 * np.linalg.norm(other)
+
+
+def test_pairs_of_a_million_items() -> None:
+    """Of equal weights pi_ij = k (k - 1) / (n (n - 1)); and the two derivatives are adjoint."""
+    n, k = 1_000_000, 100
+    pairs = np.asarray([[0, 1], [5, 999_999], [7, 7]])
+    value = gt.joint_inclusion_probabilities(np.zeros(n), k, pairs=pairs)
+    np.testing.assert_allclose(value, [k * (k - 1) / n / (n - 1)] * 2 + [k / n], rtol=1e-11)
+    rng = np.random.default_rng(17)
+    _, residuals = gt.joint_inclusion_probabilities.fwd(rng.normal(size=n), k, pairs=pairs)
+    u, v = rng.normal(size=n), np.asarray([1.0, -0.5, 1e-3])
+    tangent = gt.joint_inclusion_probabilities.jvp(residuals, u)
+    gradient = gt.joint_inclusion_probabilities.vjp(residuals, v)
+    assert abs(v @ tangent - gradient @ u) <= 1e-11 * np.abs(v * tangent).sum()
+    assert abs(gradient.sum()) <= 1e-11 * np.abs(gradient).sum()
 
 
 def test_rows_of_a_batch_are_as_rows_alone(to_xp, assert_close) -> None:

@@ -36,6 +36,7 @@ class Row(NamedTuple):
     S takes N = k - 1 or k, and a heavy item that is not in S takes N = k or k + 1.
     """
 
+    logs: Floats  # (n,), in units in which the (k + 1)-st weight is 1
     measure: Measure
     for_light: Saddle
     for_heavy: Saddle
@@ -59,7 +60,7 @@ def probabilities(log_weights: Floats, k: int, xp: Any) -> tuple[Floats, Floats]
 def jacobian_product(log_weights: Floats, k: int, direction: Floats, xp: Any) -> Floats:
     """As the generic `jacobian_product`."""
     if is_small(log_weights, k):
-        return generic.jacobian_product(log_weights, k, direction, xp)
+        return np.asarray(generic.jacobian_product(log_weights, k, direction, xp))
     product = np.zeros_like(log_weights)
     for i, (row, u) in enumerate(zip(log_weights, direction, strict=True)):
         positive = np.flatnonzero(row > -np.inf)
@@ -134,19 +135,22 @@ def _read(row: Row, values: Floats, like: Floats) -> Floats:
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-def prepare(log_weights: Floats, k: int) -> Row:
-    """Points and saddles of a row of positive weights."""
+def prepare(log_weights: Floats, k: int, first: int | None = None, compressed: bool = True) -> Row:
+    """Points and saddles of a row of positive weights, from the arrival number `first` on, by default the k-th.
+
+    If it is not `compressed` all items are kept, in their order.
+    """
     n = len(log_weights)
     unit = np.partition(log_weights, n - 1 - k)[n - 1 - k]
     logs = generic.in_units(log_weights, unit, np)
-    measure = measures.compress(logs, np.inf)
-    s, spacing = nodes(measure, n, k, k)
+    measure = measures.compress(logs, np.inf) if compressed else measures.of_items(logs)
+    s, spacing = nodes(measure, n, k if first is None else first, k)
     for_light, for_heavy = _saddles(measure, k, s)
     octave = min(_first_octave_to_keep(for_light), _first_octave_to_keep(for_heavy))
-    if np.isfinite(octave):
+    if compressed and np.isfinite(octave):
         measure = measures.compress(logs, octave)
         for_light, for_heavy = _saddles(measure, k, s)
-    return Row(measure, for_light, for_heavy, spacing)
+    return Row(logs, measure, for_light, for_heavy, spacing)
 
 
 def nodes(measure: Measure, n: int, first: int, last: int) -> tuple[Floats, float]:

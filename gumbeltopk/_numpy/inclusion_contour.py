@@ -75,7 +75,7 @@ def find_saddles(logs: Floats, counts: Floats, target: float, s: Floats) -> Sadd
     zeta = np.clip(np.zeros_like(s), low, high)
     for _ in range(NEWTON_STEPS):
         r = 1.0 / (1.0 + np.exp(-(log_odds + zeta[:, None])))
-        mean, variance = r @ counts, (r * (1.0 - r)) @ counts
+        mean, variance = np.vecdot(r, counts), np.vecdot(r * (1.0 - r), counts)
         if np.all(np.abs(mean - target) <= NEAR_THE_SADDLE):
             break
         low, high = np.where(mean < target, zeta, low), np.where(mean < target, high, zeta)
@@ -83,8 +83,8 @@ def find_saddles(logs: Floats, counts: Floats, target: float, s: Floats) -> Sadd
         zeta = np.where((step > low) & (step < high), step, 0.5 * (low + high))
     zeta = np.maximum(zeta, SMALLEST_ZETA)
     tilted = tilt(logs, s, zeta)
-    sigma = np.sqrt((tilted.r * tilted.rest) @ counts)
-    return Saddle(s, zeta, tilted.log_b @ counts, sigma)
+    sigma = np.sqrt(np.vecdot(tilted.r * tilted.rest, counts))
+    return Saddle(s, zeta, np.vecdot(tilted.log_b, counts), sigma)
 
 
 def angles(sigma: Floats) -> tuple[Floats, Floats]:
@@ -146,12 +146,12 @@ def leave_one_out(item: Tilted, contour: Contour) -> Floats:
     inverse = 1.0 / factors(item.r, contour.turn)
     plain = over_angles(contour.weight * contour.hazard, inverse)
     inverse *= inverse
-    return plain - item.x * item.rest * over_angles(contour.weight, inverse)
+    return np.asarray(plain - item.x * item.rest * over_angles(contour.weight, inverse))
 
 
 def waiting(item: Tilted, contour: Contour) -> Floats:
     """q r / B(r) (T, points), while a r / B(r) is the tilted probability."""
-    return np.exp(contour.saddle.zeta[:, None] - item.x - item.log_b)
+    return np.asarray(np.exp(contour.saddle.zeta[:, None] - item.x - item.log_b))
 
 
 def over_angles(weight: Floats, values: Floats) -> Floats:
@@ -160,5 +160,5 @@ def over_angles(weight: Floats, values: Floats) -> Floats:
 
 
 def _over_items(counts: Floats, values: Floats) -> Floats:
-    """The sum over items of (T, points, J), with `counts` (T, points). `einsum`, unlike `matmul`, stays on one thread."""
+    """The sum over items of (T, points, J); `einsum`, unlike `matmul`, stays on one thread."""
     return np.asarray(np.einsum("tp,tpj->tj", counts, values))

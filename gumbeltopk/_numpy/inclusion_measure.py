@@ -49,6 +49,12 @@ def compress(logs: Floats, first_kept_octave: float) -> Measure:
     return Measure(np.concatenate([logs[kept], nodes]), counts, kept, binned, place, tiles)
 
 
+def of_items(logs: Floats) -> Measure:
+    """The measure of the items themselves."""
+    nothing = np.empty(0, dtype=np.intp)
+    return Measure(logs, np.ones(len(logs)), np.arange(len(logs)), nothing, np.empty(0), [])
+
+
 def _tiles(sizes: npt.NDArray[np.intp]) -> list[tuple[int, slice]]:
     ends = np.cumsum(sizes).tolist()
     return [

@@ -150,7 +150,13 @@ def joint_inclusion_probabilities(log_weights: Any, k: int, *, pairs: Any = None
     ValueError, TypeError
         NaN or +inf log-weights, k out of range, pairs of another shape or with an index outside 0 .. n - 1.
     ArithmeticError
-        If pi_i or its sum does not have the accuracy that `inclusion_probabilities` promises.
+        If sums that must be k or k pi_i are off by 1e-10.
+
+    Notes
+    -----
+    The relative error is below 1e-12, also that of tiny probabilities, for ratios of weights up to 1e20. There is one
+    exception: for NumPy arrays with n^2 k above 4e6 in which about k items are far heavier than all others, the error
+    of pairs is small only relative to the largest probabilities.
 
     Examples
     --------
