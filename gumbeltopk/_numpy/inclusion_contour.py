@@ -60,8 +60,11 @@ class Contour(NamedTuple):
 def tilt(logs: Floats, s: Floats, zeta: Floats) -> Tilted:
     """Tilted probabilities of items; both r and 1 - r with small relative errors."""
     x = np.minimum(np.exp(logs + s[:, None]), LARGEST_X)
-    log_tilted = zeta[:, None] + np.log(-np.expm1(-x))
-    log_b = np.logaddexp(-x, log_tilted)
+    arrived = -np.expm1(-x)
+    log_tilted = zeta[:, None] + np.log(arrived)
+    # B = 1 + (r - 1) a: close to 1 for all items where the tilt is small, and their logs are summed
+    change = np.expm1(zeta)[:, None] * arrived
+    log_b = np.where(np.abs(change) < 0.5, np.log1p(change), np.logaddexp(-x, log_tilted))
     return Tilted(np.exp(log_tilted - log_b), np.exp(-x - log_b), x, log_b)
 
 

@@ -57,7 +57,7 @@ def horvitz_thompson(values: Any, indices: Any, inclusion: Any, joint: Any = Non
     >>> S = subsets.enumerate_support()
     >>> totals = gt.horvitz_thompson(sizes[S], S, subsets.inclusion_probabilities())
     >>> totals.round(3).tolist()
-    [8.796, 9.196, 9.852, 9.464, 10.12, 10.519]
+    [8.796, 9.195, 9.852, 9.464, 10.12, 10.519]
     >>> float((subsets.pmf(S) * totals).sum().round(12))
     10.0
     """
