@@ -14,6 +14,8 @@ from gumbeltopk._generic import (
     conditional_poisson,
     conditional_poisson_fit,
     conditional_poisson_sample,
+    inclusion,
+    joint_inclusion,
     plackett_luce,
     relaxed_topk,
     selection,
@@ -21,7 +23,6 @@ from gumbeltopk._generic import (
     subset_layers,
 )
 from gumbeltopk._numpy import conditional_poisson as numpy_conditional_poisson
-from gumbeltopk._generic import inclusion, joint_inclusion, plackett_luce, relaxed_topk, selection, subset
 from gumbeltopk._numpy import inclusion as numpy_inclusion
 from gumbeltopk._numpy import joint_inclusion as numpy_joint_inclusion
 from gumbeltopk._numpy import relaxed_topk as numpy_relaxed_topk

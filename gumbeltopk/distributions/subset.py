@@ -10,8 +10,7 @@ import numpy as np
 
 from gumbeltopk import _array_api as api
 from gumbeltopk._array_api import Array
-from gumbeltopk.distributions import _entropy, _rows
-from gumbeltopk.distributions import _rows, inclusion
+from gumbeltopk.distributions import _entropy, _rows, inclusion
 from gumbeltopk.distributions._base import WithoutReplacement
 from gumbeltopk.distributions._entropy import EntropyEstimate
 from gumbeltopk.operator import Facts, Residuals, operator
@@ -162,18 +161,23 @@ class SubsetDistribution(WithoutReplacement):
         if method == "exact":
             return _entropy.exact("subset_entropy", self.log_weights, self.k)
         return _entropy.from_samples(self.log_weights, self.k, samples, rng, _surprise)
+
     def inclusion_probabilities(self) -> Array:
         """P(i in S) (..., n); see `gumbeltopk.inclusion_probabilities`."""
         return inclusion.inclusion_probabilities(self.log_weights, self.k)
+
     def joint_inclusion_probabilities(self, pairs: Any = None) -> Array:
         """P(i and j in S) (..., n, n) or (..., m); see `gumbeltopk.joint_inclusion_probabilities`."""
         return inclusion.joint_inclusion_probabilities(self.log_weights, self.k, pairs=pairs)
+
     def mean(self) -> Array:
         """The mean of the k-hot vector (..., n): the inclusion probabilities."""
         return self.inclusion_probabilities()
+
     def cov(self) -> Array:
         """The covariance of the k-hot vector (..., n, n): pi_ij - pi_i pi_j."""
         return inclusion.covariance(self.log_weights, self.k)
+
     def marginal_log_odds(self) -> Array:
         """log(pi / (1 - pi)) (..., n), exact at both ends: -inf for a weight of zero, inf for a certain item."""
         return inclusion.marginal_log_odds(self.log_weights, self.k)
