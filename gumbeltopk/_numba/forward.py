@@ -64,14 +64,14 @@ def step_of_part(p: Array, scale: Any, total: Array) -> Any:
 
 
 @inner
-def step_of_power_1(p: Array, scale: Any, total: Array) -> float:
-    """One row, for beta = 1."""
-    if p.size <= PART:
-        return np.float64(step_of_part(p, scale, total))
-    others = 0.0
+def step_of_power_1(p: Array, scales: Array, total: Array, place: Place, sums: Array) -> None:
+    """For beta = 1. It does not see `Power`, whose arrays cost a count of references wherever it is handed on."""
+    if place.together:
+        step_of_four(p, scales, total, place.length, sums)
+        return
+    sums[0] = 0.0
     for first in range(0, p.size, PART):
-        others += step_of_part(p[first : first + PART], scale, total[first : first + PART])
-    return others
+        sums[0] += step_of_part(p[first : first + PART], scales[0], total[first : first + PART])
 
 
 @inner
@@ -92,8 +92,7 @@ def multiply_and_sum(p: Array, c: Array) -> Any:
 
 
 @inner
-def step_of_any_power(p: Array, scale: Any, total: Array, power: Power, own: int, c: Array, square: Array) -> float:
-    """One row, for any beta."""
+def step_of_row(p: Array, scale: Any, total: Array, power: Power, own: int, c: Array, square: Array) -> float:
     others = 0.0
     for first in range(0, p.size, PART):
         part = p[first : first + PART]
@@ -104,19 +103,12 @@ def step_of_any_power(p: Array, scale: Any, total: Array, power: Power, own: int
 
 
 @inner
-def step(
+def step_of_any_power(
     p: Array, scales: Array, total: Array, place: Place, power: Power, c: Array, square: Array, sums: Array
 ) -> None:
-    if power.whole == 1 and place.together:
-        step_of_four(p, scales, total, place.length, sums)
-        return
     for r in range(place.count):
-        own, own_total = row_of(p, place, r), row_of(total, place, r)
-        if power.whole == 1:
-            sums[r] = step_of_power_1(own, scales[r], own_total)
-        else:
-            of_power = place.first + r if power.beta.size > 1 else 0
-            sums[r] = step_of_any_power(own, scales[r], own_total, power, of_power, c, square)
+        own = place.first + r if power.beta.size > 1 else 0
+        sums[r] = step_of_row(row_of(p, place, r), scales[r], row_of(total, place, r), power, own, c, square)
 
 
 # --- the item held out ------------------------------------------------------------------------------------
@@ -227,7 +219,10 @@ def forward_rows(
         first_step(p, place, held, shares, masses, scales)
         total[:], held_since[:] = 0, 0
         for j in range(1, k):
-            step(p, scales, total, place, power, c, square, sums)
+            if power.whole == 1:
+                step_of_power_1(p, scales, total, place, sums)
+            else:
+                step_of_any_power(p, scales, total, place, power, c, square, sums)
             next_step(place, j, sums, beta, held, shares, masses, scales)
             if moves:
                 move(p, total, place, j, held, shares, masses, held_since)

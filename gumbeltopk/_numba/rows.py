@@ -72,9 +72,8 @@ def load(rows: Array, place: Place, buffer: Array) -> None:
     """Put rows into a buffer, and zeros around them."""
     buffer[:] = 0
     for r in range(place.count):
-        source, target = rows[place.first + r], row_of(buffer, place, r)
-        for i in range(source.size):
-            target[i] = source[i]
+        for i in range(rows.shape[1]):
+            buffer[r * SHORT + i] = rows[place.first + r, i]
 
 
 @inner
@@ -82,19 +81,19 @@ def load_centred(rows: Array, place: Place, held: Array, buffer: Array) -> None:
     """The same, less the values at the items held out first; 0 for keys of -inf."""
     buffer[:] = 0
     for r in range(place.count):
-        source, target = rows[place.first + r], row_of(buffer, place, r)
-        centre = buffer.dtype.type(source[held[0, place.first + r]])
-        for i in range(source.size):
-            target[i] = buffer.dtype.type(source[i]) - centre if source[i] > -math.inf else 0.0
+        row = place.first + r
+        centre = buffer.dtype.type(rows[row, held[0, row]])
+        for i in range(rows.shape[1]):
+            value = buffer.dtype.type(rows[row, i])
+            buffer[r * SHORT + i] = value - centre if value > -math.inf else buffer.dtype.type(0)
 
 
 @inner
 def unload(buffer: Array, place: Place, factor: Any, rows: Array) -> None:
     """Take rows out, times a factor each."""
     for r in range(place.count):
-        source, target = row_of(buffer, place, r), rows[place.first + r]
-        for i in range(target.size):
-            target[i] = source[i] * factor[r]
+        for i in range(rows.shape[1]):
+            rows[place.first + r, i] = buffer[r * SHORT + i] * factor[r]
 
 
 # --- sums -----------------------------------------------------------------------------------------------
@@ -110,8 +109,6 @@ def dot_of_part(x: Array, y: Array) -> Any:
 
 @inner
 def dot_of_row(x: Array, y: Array) -> float:
-    if x.size <= PART:
-        return np.float64(dot_of_part(x, y))
     total = 0.0
     for first in range(0, x.size, PART):
         total += dot_of_part(x[first : first + PART], y[first : first + PART])
@@ -121,8 +118,14 @@ def dot_of_row(x: Array, y: Array) -> float:
 @inner
 def dot(x: Array, y: Array, place: Place, sums: Array) -> None:
     """The sum of x y of each row."""
+    if not place.together:
+        sums[0] = dot_of_row(x, y)
+        return
     for r in range(place.count):
-        sums[r] = dot_of_row(row_of(x, place, r), row_of(y, place, r))
+        total = x.dtype.type(0)
+        for i in range(place.length):
+            total += x[r * SHORT + i] * y[r * SHORT + i]
+        sums[r] = total
 
 
 @inner

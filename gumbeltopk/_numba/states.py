@@ -14,41 +14,11 @@ def start(weights: Array, place: Place, held: Array, masses: Array, p: Array) ->
     """p^1 of the others."""
     load(weights, place, p)
     for r in range(place.count):
-        own, row = row_of(p, place, r), place.first + r
+        row = place.first + r
         scale = p.dtype.type(1.0 / masses[0, row])
-        own[held[0, row]] = 0
-        for i in range(own.size):
-            own[i] *= scale
-
-
-@inner
-def advance(
-    p: Array,
-    following: Array,
-    place: Place,
-    power: Power,
-    held: Array,
-    shares: Array,
-    masses: Array,
-    j: int,
-    scales: Array,
-    c: Array,
-    square: Array,
-) -> None:
-    """p^{j+1} from p^j; `scales` (FOUR,) is memory to work in, as are the parts `c` and `square`."""
-    for r in range(place.count):
-        scales[r] = 1.0 / masses[j + 1, place.first + r]
-    if power.whole == 1:
-        advance_by_power_1(p, scales, following, place)
-        return
-    for r in range(place.count):
-        own, own_following, row = row_of(p, place, r), row_of(following, place, r), place.first + r
-        of_power = row if power.beta.size > 1 else 0
-        advance_by_any_power(own, scales[r], own_following, power, of_power, c, square)
-        before, after = held[j, row], held[j + 1, row]
-        if before != after:
-            back = shares[j, 0, row] * shares[j, 1, row] ** power.beta[of_power]
-            own_following[before], own_following[after] = back / masses[j + 1, row], 0
+        p[r * SHORT + held[0, row]] = 0
+        for i in range(place.length):
+            p[r * SHORT + i] *= scale
 
 
 @inner
@@ -72,8 +42,30 @@ def advance_by_power_1(p: Array, scales: Array, following: Array, place: Place) 
 
 @inner
 def advance_by_any_power(
-    p: Array, scale: Any, following: Array, power: Power, own: int, c: Array, square: Array
+    p: Array,
+    scales: Array,
+    following: Array,
+    place: Place,
+    power: Power,
+    held: Array,
+    shares: Array,
+    masses: Array,
+    j: int,
+    c: Array,
+    square: Array,
 ) -> None:
+    for r in range(place.count):
+        own, own_following, row = row_of(p, place, r), row_of(following, place, r), place.first + r
+        of_power = row if power.beta.size > 1 else 0
+        advance_row(own, scales[r], own_following, power, of_power, c, square)
+        before, after = held[j, row], held[j + 1, row]
+        if before != after:
+            back = shares[j, 0, row] * shares[j, 1, row] ** power.beta[of_power]
+            own_following[before], own_following[after] = back / masses[j + 1, row], 0
+
+
+@inner
+def advance_row(p: Array, scale: Any, following: Array, power: Power, own: int, c: Array, square: Array) -> None:
     for first in range(0, p.size, PART):
         part, part_following = p[first : first + PART], following[first : first + PART]
         raise_complements(part, power, own, c[: part.size], square[: part.size])
@@ -84,3 +76,26 @@ def advance_by_any_power(
 def multiply(p: Array, c: Array, scale: Any, following: Array) -> None:
     for i in range(p.size):
         following[i] = product(p[i], c[i]) * scale
+
+
+@inner
+def advance(
+    p: Array,
+    following: Array,
+    place: Place,
+    power: Power,
+    held: Array,
+    shares: Array,
+    masses: Array,
+    j: int,
+    scales: Array,
+    c: Array,
+    square: Array,
+) -> None:
+    """p^{j+1} from p^j. There is memory to work in: `scales` (FOUR,), `c` and `square` (PART,)."""
+    for r in range(place.count):
+        scales[r] = 1.0 / masses[j + 1, place.first + r]
+    if power.whole == 1:
+        advance_by_power_1(p, scales, following, place)
+    else:
+        advance_by_any_power(p, scales, following, place, power, held, shares, masses, j, c, square)
