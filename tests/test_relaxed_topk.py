@@ -332,3 +332,12 @@ def test_temperatures_whose_inverse_overflows_are_refused() -> None:
     for t in (1e-309, 1e-320):
         with pytest.raises(ValueError, match=f"temperature = {t} is so small that 1 / temperature overflows"):
             gt.relaxed_topk([3.0, 2.0, 1.0], 2, temperature=t)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_derivatives_where_a_difference_of_keys_overflows(k: int) -> None:
+    keys = np.asarray([1.7e308, -1e308, -1e308])
+    for method in ("direct", "auto"):
+        _, residuals = gt.relaxed_topk.fwd(keys, k, temperature=0.03, method=method)
+        assert np.isfinite(gt.relaxed_topk.vjp(residuals, np.asarray([1.0, 2.0, -1.0]))).all()
+        assert np.isfinite(gt.relaxed_topk.jvp(residuals, np.asarray([1.0, 2.0, -1.0]))).all()

@@ -290,9 +290,12 @@ def _by_domain(
 
 
 def centred_exponents(trajectory: Trajectory, xp: Namespace) -> Array:
-    """r - max r, with 0 for items of zero weight: the derivative of l^1 by beta, up to a constant of the row."""
-    top = xp.max(trajectory.keys, axis=-1, keepdims=True)
-    return xp.where(xp.isfinite(trajectory.keys), trajectory.keys - top, 0.0)
+    """r - max r: the derivative of l^1 by beta, up to a constant of the row.
+
+    0 for items of zero weight, and where the difference overflows.
+    """
+    centred = trajectory.keys - xp.max(trajectory.keys, axis=-1, keepdims=True)
+    return xp.where(xp.isfinite(centred), centred, 0.0)
 
 
 # --- the Jacobian-vector product ------------------------------------------------------------------
