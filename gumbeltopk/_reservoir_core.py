@@ -32,6 +32,7 @@ class ReservoirCore:
         self.waiting: list[tuple[float, float, int, Any]] = []  # single items before the k-th, not yet in order
         self.count = 0
         self.running = RunningWeight()
+        self.notes: dict[str, Any] = {}  # of the user
 
     @property
     def has_counters(self) -> bool:

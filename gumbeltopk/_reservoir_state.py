@@ -44,6 +44,7 @@ def encode(core: ReservoirCore) -> tuple[dict[str, Any], dict[str, Array]]:
         "passed_items": running.passed_items,
         "jump_end": None if jump_end is None else hex(jump_end),
         "items": "numbers" if kept.items is None else "array" if isinstance(kept.items, np.ndarray) else "list",
+        "notes": core.notes,
     }
     members = {"log_times": kept.log_times, "weights": kept.weights, "numbers": kept.numbers}
     if isinstance(kept.items, np.ndarray):
@@ -59,6 +60,8 @@ def decode(header: Any, members: dict[str, Array]) -> ReservoirCore:
     rng = _decode_rng(header["rng"])
     core = ReservoirCore(_integer(header["k"], 1), rng, _decode_provenance(header, rng))
     core.count = _integer(header["count"], 0)
+    core.notes = header.get("notes", {})  # files of the first versions have none
+    _require(isinstance(core.notes, dict), "the notes")
     core.kept = _decode_kept(header["items"], members)
     _require(core.kept.size <= min(core.k, core.count), "more items are kept than were seen or than k")
     running = core.running

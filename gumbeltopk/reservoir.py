@@ -108,6 +108,14 @@ class Reservoir:
         """Item numbers of the sample, shape (m,), int64, in order of selection."""
         return self._core.settled().numbers.copy()
 
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What `save` writes along with the reservoir: JSON values of your own, e.g. the place in the input.
+
+        Each reservoir begins with an empty dictionary; `merge` leaves it as it is.
+        """
+        return self._core.notes
+
     def sample(self) -> Any:
         """The items of the sample in order of selection.
 
@@ -318,6 +326,7 @@ class Reservoir:
         """A reservoir of the same stream, which shares the generator."""
         copied = self.__class__.__new__(self.__class__)
         copied._core = self._core.copied()
+        copied._core.notes = self.notes.copy()
         return copied
 
     # --- checkpoints --------------------------------------------------------------------------------
@@ -336,7 +345,7 @@ class Reservoir:
         ------
         TypeError
             Items that are neither arrays nor str, bytes, int, float, bool or None: nothing is pickled. A generator
-            that is not NumPy's own.
+            that is not NumPy's own. Notes that are no JSON values.
         OSError
             The file cannot be written.
 

@@ -125,6 +125,23 @@ def test_other_items_are_not_saved(item, tmp_path) -> None:
     assert (tmp_path / "r").read_bytes() == b"as before"
 
 
+def test_notes_are_saved_with_the_reservoir_they_belong_to(tmp_path) -> None:
+    """The place in the input, say, which must never be that of another checkpoint."""
+    reservoir = gt.Reservoir(2, rng=0)
+    reservoir.update(WEIGHTS)
+    reservoir.notes.update(offset=123, files=["a", "b"])
+    reservoir.save(tmp_path / "r")
+    loaded = gt.Reservoir.load(tmp_path / "r")
+    assert loaded.notes == {"offset": 123, "files": ["a", "b"]}
+    merged = loaded | gt.Reservoir(2, rng=1)
+    merged.notes["offset"] = 0
+    assert loaded.notes["offset"] == 123
+    loaded.notes["array"] = WEIGHTS
+    with pytest.raises(TypeError):
+        loaded.save(tmp_path / "r")
+    assert gt.Reservoir.load(tmp_path / "r").notes["offset"] == 123
+
+
 def test_what_was_merged_is_still_known_after_loading(tmp_path) -> None:
     a, b = gt.Reservoir(2, rng=0), gt.Reservoir(2, rng=gt.CounterRNG(1))
     a.update(count=10)
@@ -335,6 +352,7 @@ FORGERIES = [
     change("passed", to="-0x1p0"),
     change("passed", to="inf"),
     change("passed_items", to=0.5),
+    change("notes", to=["offset"]),
     change("jump_end", to="0x0"),
     change("items", to="list"),
     change("items", to="objects"),
