@@ -249,6 +249,7 @@ def test_all_layers_are_there() -> None:
 # --- what a plain import loads --------------------------------------------------------------------
 
 HEAVY = ("cupy", "dask", "jax", "matplotlib", "numba", "pandas", "scipy.stats", "torch", "tqdm")
+HEAVY = ("cupy", "dask", "jax", "matplotlib", "pandas", "pyarrow", "scipy.stats", "torch", "tqdm")
 
 
 def test_import_is_light() -> None:
