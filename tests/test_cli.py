@@ -11,15 +11,15 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import gumbeltopk as gt
 from gumbeltopk.cli import main
+from tests._command_line import COMMAND, Run
 from tests._reference import ordered_probability, subset_probability
 from tests._statistics import assert_distribution
 
@@ -28,30 +28,6 @@ TABLE = b"name,w\na,1\nb,2\nc,3\nd,4\n"
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed, which draws the figure"
 )
-
-
-class Result(NamedTuple):
-    """Exit code, standard output and standard error."""
-
-    code: int
-    out: bytes
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A function that runs one command in this process, with some bytes on standard input."""
-
-    def call(*arguments: str, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = main(arguments)
-        out, err = capsysbinary.readouterr()
-        return Result(code, out, err.decode())
-
-    return call
 
 
 # --- sample: the rows -----------------------------------------------------------------------------
@@ -342,8 +318,6 @@ def test_without_tqdm_a_terminal_gets_no_bar(run: Run, tmp_path: Path, monkeypat
 
 
 # --- processes ------------------------------------------------------------------------------------
-
-COMMAND = [sys.executable, "-m", "gumbeltopk"]
 
 
 def test_python_dash_m_is_the_command() -> None:
