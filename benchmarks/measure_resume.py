@@ -71,9 +71,7 @@ def check(table: Path, state: Path, kills: int, input_name: str, rng: np.random.
             state.unlink()
     resumed = run(with_state, table)
     state.unlink()
-    print(
-        f"{'standard input' if is_stream else 'file'}: one run takes {seconds:.2f} s; {killed} kills, {finished} runs ended"
-    )
+    print(f"{input_name}: one run takes {seconds:.2f} s; {killed} kills, {finished} runs ended before")
     print(f"  records in the state after each kill: {positions}")
     print(f"  the resumed output is {'the same' if resumed == whole else 'ANOTHER'}: {len(whole)} bytes", flush=True)
     return resumed == whole

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -82,10 +80,12 @@ def run_sample(arguments: argparse.Namespace) -> None:
     inputs = [Input(path) for path in arguments.file or [STANDARD_INPUT]]
     form = common_format(arguments.file, arguments.format) if arguments.file else arguments.format or "csv"
     check_usage(arguments, form)
-    with bad_data_is_a_failure():
+    try:
         run = Run(arguments, form, inputs)
         run.read_all()
         run.write()
+    except MissingPackage as error:
+        raise Failure(str(error), FAILED) from None
 
 
 def check_usage(arguments: argparse.Namespace, form: str) -> None:
@@ -102,15 +102,6 @@ def check_usage(arguments: argparse.Namespace, form: str) -> None:
         raise Failure("--state needs -k 1 or more", BAD_INPUT)
     if arguments.inclusion:
         check_available()
-
-
-@contextlib.contextmanager
-def bad_data_is_a_failure() -> Iterator[None]:
-    """Errors of the readers end the command."""
-    try:
-        yield
-    except MissingPackage as error:
-        raise Failure(str(error), FAILED) from None
 
 
 class Run:
