@@ -7,23 +7,22 @@ on values are raised when the result is computed.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
-import dask.bag as db
 import numpy as np
-from dask.delayed import Delayed
 
-from gumbeltopk import _random, _validation
-from gumbeltopk._dask import arrivals, partitions
+from gumbeltopk import _validation
+from gumbeltopk._dask import arrivals, graphs, partitions, shards
+from gumbeltopk._dask.graphs import PARTS_PUT_TOGETHER, Collection
+from gumbeltopk._dask.shards import CompressionError
+from gumbeltopk._numpy.compression import sharded
+from gumbeltopk._random import CounterRNG
+from gumbeltopk.operator import Facts, Residuals, operator
 
-__all__ = ["reservoir_reduce", "sample"]
-
-Collection = Any  # of Dask, which has no types
-
-PARTS_PUT_TOGETHER = 8  # by one task
-OF_RESERVOIRS = 0x7265736572766F69  # beside the seed: their generators are not those of the data
+__all__ = ["CompressionError", "relaxed_topk", "reservoir_reduce", "sample"]
 
 
 def sample(
@@ -81,7 +80,7 @@ def sample(
         raise TypeError(f"pass exactly one of log_weights and weights=; {given} given")
     in_logs = weights is None
     name = "log_weights" if in_logs else "weights"
-    values = _check_array(log_weights if in_logs else weights, name, (1, 2), "sample")
+    values = graphs.check_array(log_weights if in_logs else weights, name, (1, 2), "sample")
     if k is None:
         raise TypeError("k is missing: pass the number of items to draw, e.g. sample(weights=w, k=10)")
     n = values.shape[-1]
@@ -92,7 +91,7 @@ def sample(
         in_logs=in_logs,
         k=k,
         n=n,
-        rng=_counter_rng(rng),
+        rng=graphs.counter_rng(rng),
         dtype=arrivals.ARRIVAL,
         chunks=(*values.chunks[:-1], tuple(min(k, length) for length in values.chunks[-1])),
         meta=np.empty((0,) * values.ndim, dtype=arrivals.ARRIVAL),
@@ -128,7 +127,7 @@ def _earliest(found: Any, axis: Any, keepdims: Any, k: int) -> Any:
 
 def reservoir_reduce(
     collection: Collection, k: Any, *, weight: Any = None, rng: Any = None, split_every: int = PARTS_PUT_TOGETHER
-) -> Delayed:
+) -> Collection:
     """A weighted sample without replacement of all items of a bag, or of all rows of a data frame.
 
     Each partition has a reservoir, and they are merged as a tree.
@@ -157,102 +156,194 @@ def reservoir_reduce(
     Raises
     ------
     ValueError, TypeError
-        At the call: no bag and no data frame, k below 1, another kind of `rng`. At `compute`: bad weights; the partition
-        and the index in it are named.
+        At the call: no bag and no data frame, k below 1, another kind of `rng`. At `compute`: bad weights; the
+        partition and the index in it are named.
 
     Examples
     --------
-    >>> import dask.bag as db
-    >>> import gumbeltopk as gt
+    >>>     >>> import gumbeltopk as gt
     >>> import gumbeltopk.dask
     >>> words = db.from_sequence(["tree", "of", "a", "word"] * 100, npartitions=4)
     >>> reservoir = gumbeltopk.dask.reservoir_reduce(words, 3, weight=len, rng=0).compute(scheduler="sync")
     >>> reservoir.count, reservoir.total_weight, len(reservoir.sample())
     (400, 1100.0, 3)
     """
-    if not dask.is_dask_collection(collection) or not hasattr(collection, "npartitions") or _is_array(collection):
+    if not dask.is_dask_collection(collection) or not hasattr(collection, "npartitions") or graphs.is_array(collection):
         raise TypeError(f"collection is of type {type(collection).__name__}; pass a Dask bag or data frame")
     k = _validation.check_reservoir_size(k)
-    split_every = _check_split_every(split_every)
+    split_every = graphs.check_split_every(split_every)
     made = collection.to_delayed()
-    if isinstance(rng, _random.CounterRNG):
+    if isinstance(rng, CounterRNG):
         # In a graph of its own, which drops each partition: in that of the sample they would wait for the last count.
         counts = dask.compute(*(dask.delayed(partitions.count_items)(part) for part in made))
         starts = np.cumsum([0, *counts]).tolist()
         sources: list[Any] = [rng] * len(made)
     else:
         starts = [0] * len(made)
-        sources = _seed_sequence(rng).spawn(len(made))
+        sources = graphs.seed_sequence(rng).spawn(len(made))
     make = dask.delayed(partitions.reservoir_of_partition)
     parts = [
         make(part, number, starts[number], k, weight, source)
         for number, (part, source) in enumerate(zip(made, sources, strict=True))
     ]
-    return _tree(parts, partitions.merge, split_every)
+    return graphs.tree(parts, partitions.merge, split_every)
 
 
-def _tree(parts: list[Delayed], merge: Any, split_every: int) -> Delayed:
-    """`merge`, a function of an iterable, of all parts, `split_every` at a time."""
-    bag = db.from_delayed([dask.delayed(_as_list)(part) for part in parts])
-    return bag.reduction(merge, merge, split_every=split_every).to_delayed()
+# --- relaxed top-k of one row ---------------------------------------------------------------------
 
 
-def _as_list(part: Any) -> list[Any]:
-    return [part]
+class _Static(NamedTuple):
+    """The static part of the residuals."""
+
+    settings: shards.Settings
+    split_every: int
+    solved: Collection  # Delayed
 
 
-# --- checks at the call ---------------------------------------------------------------------------
+def _example_topk(rng: np.random.Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (da.from_array(rng.gumbel(size=60), chunks=25), 3), {"temperature": 0.7, "candidates": 20}
 
 
-def _is_array(collection: Any) -> bool:
-    return isinstance(collection, da.Array)
+@operator(
+    Facts(
+        differentiable=("keys",),
+        range="a_i >= 0 (a_i <= 1 does not hold)",
+        sums_to_k=True,
+        order_preserving="temperature >= 1 (Theorem 1)",
+        source="Xie & Ermon 2019, eqs. 3-5",
+    ),
+    _example_topk,
+)
+def relaxed_topk(
+    keys: Any,
+    k: Any,
+    *,
+    temperature: Any = 1.0,
+    candidates: int | None = None,
+    split_every: int = PARTS_PUT_TOGETHER,
+) -> Collection:
+    """Relaxed k-hot vector of the k largest keys of one row in blocks, by successive softmax (eqs. 3-5).
+
+    Whatever k is, there is one exchange for the value and one for each derivative: each block sends its heaviest items
+    and 15 power sums of the others, one task makes the k steps on a few hundred weighted points, and each block reads
+    its own items off a polynomial (measure compression).
+
+    Parameters
+    ----------
+    keys : dask array, shape (n,)
+        Scores; -inf is an item that is not there. Of NumPy blocks, in chunks of any size.
+    k : int
+        Number of items, at most the number of finite keys.
+    temperature : float
+        Positive.
+    candidates : int, optional
+        How many of its heaviest items a block sends, at least k. Default: max(6 k, 2048). A row of fewer finite keys is
+        gathered as a whole.
+    split_every : int
+        How many blocks' summaries one task puts together.
+
+    Returns
+    -------
+    dask array, shape (n,)
+        In the dtype and the chunks of `keys`. It agrees with ``gumbeltopk.relaxed_topk`` of the gathered row to
+        rounding, float32 keys included: inside, everything is float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        At the call: no Dask array, not one row, a temperature that is not one positive number. At `compute`: NaN or
+        +inf keys (the index in the whole row is named), k more than the finite keys.
+    CompressionError
+        At `compute`: with these candidates, what is neglected may exceed rounding. For temperatures of 1 and more the
+        default always suffices.
+
+    Notes
+    -----
+    `fwd`, `vjp` and `jvp` are those of every operator; derivatives are by the keys. Each of them looks at the keys
+    twice: call ``keys.persist()`` where they are costly to make and fit into memory. A block needs a few arrays of its
+    own size.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> import gumbeltopk as gt
+    >>> import gumbeltopk.dask
+    >>> keys = da.random.default_rng(1).gumbel(size=100_000, chunks=10_000)
+    >>> relaxed, residuals = gumbeltopk.dask.relaxed_topk.fwd(keys, 10, temperature=0.5)
+    >>> bool(np.allclose(relaxed, gt.relaxed_topk(keys.compute(), 10, temperature=0.5), rtol=1e-12, atol=0))
+    True
+    >>> gumbeltopk.dask.relaxed_topk.vjp(residuals, da.ones_like(keys)).shape
+    (100000,)
+    """
+    return _relax(keys, k, temperature, candidates, split_every, False)[0]
 
 
-def _check_array(array: Any, name: str, dimensions: tuple[int, ...], function: str) -> Collection:
-    """A Dask array of real numbers whose chunks are known."""
-    if not _is_array(array):
-        raise TypeError(
-            f"{name} is of type {type(array).__name__}; pass a Dask array, or call gumbeltopk.{function} for an array "
-            "in memory"
-        )
-    if array.ndim not in dimensions:
-        shapes = " or ".join({1: "(n,)", 2: "(rows, n)"}[number] for number in dimensions)
-        raise ValueError(f"{name} has {array.ndim} dimensions; pass shape {shapes}")
-    if np.isnan(array.shape).any():
-        raise ValueError(f"{name} has chunks of unknown size; call {name}.compute_chunk_sizes() first")
-    _validation.as_real_array(array._meta, name)
-    return array
+@relaxed_topk.fwd_rule
+def _fwd(
+    keys: Any,
+    k: Any,
+    *,
+    temperature: Any = 1.0,
+    candidates: int | None = None,
+    split_every: int = PARTS_PUT_TOGETHER,
+) -> tuple[Collection, Residuals]:
+    value, static = _relax(keys, k, temperature, candidates, split_every, True)
+    shapes = (("keys", tuple(keys.shape), value.dtype), ("result", tuple(value.shape), value.dtype))
+    return value, Residuals("relaxed_topk", (keys,), static, shapes)
 
 
-def _counter_rng(rng: Any) -> _random.CounterRNG:
-    if rng is None:
-        return _random.CounterRNG(np.random.SeedSequence().entropy)  # type: ignore[arg-type]
-    if isinstance(rng, _random.CounterRNG):
-        return rng
-    if isinstance(rng, (bool, np.bool_)) or not isinstance(rng, (int, np.integer)):
-        raise TypeError(
-            f"rng is of type {type(rng).__name__}; pass an int or a CounterRNG: workers share no generator, and a key "
-            "must be a function of the seed and the item's number"
-        )
-    return _random.CounterRNG(int(rng))
+def _relax(
+    keys: Any, k: Any, temperature: Any, candidates: Any, split_every: Any, keep: bool
+) -> tuple[Collection, _Static]:
+    keys = graphs.check_array(keys, "keys", (1,), "relaxed_topk")
+    k = _validation.check_k(k, keys.shape[0])
+    temperature = float(_validation.check_temperature(temperature, np.empty(0), (), True))
+    split_every = graphs.check_split_every(split_every)
+    settings = shards.Settings(k, temperature, _check_candidates(candidates, k))
+    summarise = dask.delayed(shards.summarise)
+    summaries = [summarise(block, first, settings) for first, block in graphs.blocks(keys)]
+    summary = graphs.tree(summaries, functools.partial(shards.merge, settings=settings), split_every)
+    solved = dask.delayed(shards.solve)(summary, settings, keep)
+    return _map_keys(shards.read, keys, solution=solved.solution), _Static(settings, split_every, solved)
 
 
-def _seed_sequence(rng: Any) -> np.random.SeedSequence:
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    if isinstance(rng, (bool, np.bool_)) or not (rng is None or isinstance(rng, (int, np.integer))):
-        raise TypeError(
-            f"rng is of type {type(rng).__name__}; pass an int, a SeedSequence or a CounterRNG: workers share no "
-            "generator, and each partition needs one of its own"
-        )
-    if rng is not None and rng < 0:
-        raise ValueError(f"rng = {rng} is negative; pass 0 or more")
-    # Data that `dask.array.random.default_rng(rng)` makes come from the children of SeedSequence(rng).
-    return np.random.SeedSequence() if rng is None else np.random.SeedSequence([int(rng), OF_RESERVOIRS])
+@relaxed_topk.vjp_rule
+def _vjp(residuals: Residuals, cotangent: Any, wrt: tuple[str, ...]) -> Mapping[str, Collection]:
+    return {"keys": _differentiate(residuals, cotangent, "vjp")}
 
 
-def _check_split_every(split_every: Any) -> int:
-    number = _validation.as_integer(split_every, "split_every")
-    if number < 2:
-        raise ValueError(f"split_every = {number} puts nothing together; pass 2 or more")
+@relaxed_topk.jvp_rule
+def _jvp(residuals: Residuals, tangents: Mapping[str, Any]) -> Collection:
+    return _differentiate(residuals, tangents["keys"], "jvp")
+
+
+def _differentiate(residuals: Residuals, inputs: Any, rule: str) -> Collection:
+    if not isinstance(residuals.static, _Static):
+        raise ValueError("these residuals come from gumbeltopk.relaxed_topk.fwd; pass those of this operator")
+    _, split_every, solved = residuals.static
+    (keys,) = residuals.arrays
+    inputs = inputs.rechunk(keys.chunks)
+    summarise = dask.delayed(shards.summarise_inputs)
+    sent = [
+        summarise(part, block, first, solved.solution)
+        for (first, block), (_, part) in zip(graphs.blocks(keys), graphs.blocks(inputs), strict=True)
+    ]
+    expansion = dask.delayed(shards.expand)(graphs.tree(sent, shards.merge_inputs, split_every), solved, rule)
+    return _map_keys(shards.read_expansion, inputs, keys, solution=solved.solution, expansion=expansion)
+
+
+def _map_keys(function: Any, *arrays: Any, **settings: Any) -> Collection:
+    """`function` of the blocks of arrays like the keys, which are the last of them."""
+    keys = arrays[-1]
+    dtype = _validation.as_real_array(keys._meta, "keys").dtype
+    return da.map_blocks(function, *arrays, dtype=dtype, meta=np.empty(0, dtype=dtype), **settings)
+
+
+def _check_candidates(candidates: Any, k: int) -> int:
+    if candidates is None:
+        return sharded.heavy_items(k)
+    number = _validation.as_integer(candidates, "candidates")
+    if number < max(k, 1):
+        raise ValueError(f"candidates = {number} is less than k = {k}; pass at least k, better 6 k")
     return number

@@ -1,1 +1,1 @@
-"""What `gumbeltopk.dask` does inside one block or partition, and with what blocks leave: NumPy, and no Dask."""
+"""What `gumbeltopk.dask` is made of: `graphs` builds, and the other modules are what tasks do, without Dask."""
