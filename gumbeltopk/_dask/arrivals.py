@@ -63,15 +63,22 @@ def _of_rows(values: Array, in_logs: bool, k: int, starts: Array, rng: CounterRN
     best = np.empty((len(values), 0), dtype=ARRIVAL)
     for first in range(0, columns, PIECE_ITEMS):
         piece = values[:, first : first + PIECE_ITEMS].astype(np.float64, copy=False)
-        words = np.stack([rng.words(int(start) + first, piece.shape[1]) for start in starts])
         numbers = starts[:, None] + np.arange(first, first + piece.shape[1])
-        uniforms = _random.uniform_of_words(words)
+        uniforms = _random.uniform_of_words(_words(numbers, rng))
         if len(piece) == 1:
             threshold = best["log_time"][0, -1] if best.shape[1] == k > 0 else np.inf
             early = _early(piece[0], uniforms[0], in_logs, k, threshold)
             piece, uniforms, numbers = piece[:, early], uniforms[:, early], numbers[:, early]
         best = earliest(np.concatenate([best, _arrivals(piece, uniforms, numbers, in_logs)], axis=1), k)
     return best
+
+
+def _words(numbers: Array, rng: CounterRNG) -> Array:
+    """Random words of items whose numbers are consecutive in each row, and maybe from row to row."""
+    first, last = int(numbers[0, 0]), int(numbers[-1, -1])
+    if last - first + 1 == numbers.size:
+        return rng.words(first, numbers.size).reshape(numbers.shape)
+    return np.stack([rng.words(int(start), numbers.shape[1]) for start in numbers[:, 0]])
 
 
 def _arrivals(values: Array, uniforms: Array, numbers: Array, in_logs: bool) -> Array:
