@@ -161,7 +161,8 @@ def reservoir_reduce(
 
     Examples
     --------
-    >>>     >>> import gumbeltopk as gt
+    >>> import dask.bag as db
+    >>> import gumbeltopk as gt
     >>> import gumbeltopk.dask
     >>> words = db.from_sequence(["tree", "of", "a", "word"] * 100, npartitions=4)
     >>> reservoir = gumbeltopk.dask.reservoir_reduce(words, 3, weight=len, rng=0).compute(scheduler="sync")
@@ -301,11 +302,11 @@ def _relax(
     temperature = float(_validation.check_temperature(temperature, np.empty(0), (), True))
     split_every = graphs.check_split_every(split_every)
     settings = shards.Settings(k, temperature, _check_candidates(candidates, k))
-    summarise = dask.delayed(shards.summarise)
-    summaries = [summarise(block, first, settings) for first, block in graphs.blocks(keys)]
+    summaries = graphs.of_blocks(shards.summarise, keys, settings=settings)
     summary = graphs.tree(summaries, functools.partial(shards.merge, settings=settings), split_every)
     solved = dask.delayed(shards.solve)(summary, settings, keep)
-    return _map_keys(shards.read, keys, solution=solved.solution), _Static(settings, split_every, solved)
+    value = graphs.map_keys(shards.read, keys, solution=solved.solution)
+    return value, _Static(settings, split_every, solved)
 
 
 @relaxed_topk.vjp_rule
@@ -324,20 +325,9 @@ def _differentiate(residuals: Residuals, inputs: Any, rule: str) -> Collection:
     _, split_every, solved = residuals.static
     (keys,) = residuals.arrays
     inputs = inputs.rechunk(keys.chunks)
-    summarise = dask.delayed(shards.summarise_inputs)
-    sent = [
-        summarise(part, block, first, solved.solution)
-        for (first, block), (_, part) in zip(graphs.blocks(keys), graphs.blocks(inputs), strict=True)
-    ]
+    sent = graphs.of_blocks(shards.summarise_inputs, inputs, keys, solution=solved.solution)
     expansion = dask.delayed(shards.expand)(graphs.tree(sent, shards.merge_inputs, split_every), solved, rule)
-    return _map_keys(shards.read_expansion, inputs, keys, solution=solved.solution, expansion=expansion)
-
-
-def _map_keys(function: Any, *arrays: Any, **settings: Any) -> Collection:
-    """`function` of the blocks of arrays like the keys, which are the last of them."""
-    keys = arrays[-1]
-    dtype = _validation.as_real_array(keys._meta, "keys").dtype
-    return da.map_blocks(function, *arrays, dtype=dtype, meta=np.empty(0, dtype=dtype), **settings)
+    return graphs.map_keys(shards.read_expansion, inputs, keys, solution=solved.solution, expansion=expansion)
 
 
 def _check_candidates(candidates: Any, k: int) -> int:

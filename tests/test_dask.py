@@ -98,7 +98,7 @@ def test_noise_decides_beside_log_weights_that_swallow_it() -> None:
 
 
 def test_light_items_are_told_apart_beside_a_huge_one() -> None:
-    """After log-weight 1e30, log-weights -5 and -7 are drawn with odds e^2; 400 draws find odds of 1 in each chunking."""
+    """After log-weight 1e30, log-weights -5 and -7 are drawn with odds e^2; 400 draws find odds of 1."""
     logs = np.tile([1e30, -5.0, -7.0], (400, 1))
     second = [gtd.sample(in_chunks(logs, 100, chunk), 2, rng=SEED).compute()[:, 1] for chunk in (3, 2, 1)]
     np.testing.assert_array_equal(second[0], second[1])
@@ -171,9 +171,9 @@ def test_bad_log_weights_are_named() -> None:
 def test_too_few_items_of_positive_weight() -> None:
     with pytest.raises(ValueError, match=r"k = 3 is more than the 2 items of positive weight of weights"):
         gtd.sample(weights=in_chunks([0.0, 1.0, 0.0, 2.0, 0.0], 2), k=3, rng=0).compute()
+    logs = np.zeros((5, 3))
+    logs[1, 1] = logs[4, :2] = -np.inf
     with pytest.raises(ValueError, match=r"more than the 1 items of positive weight in rows \[1, 4\] of log_weights"):
-        logs = np.zeros((5, 3))
-        logs[1, 1] = logs[4, :2] = -np.inf
         gtd.sample(in_chunks(logs, 5, 2), 3, rng=0).compute()
 
 
@@ -258,10 +258,10 @@ def test_a_seed_gives_one_result_whatever_the_tree() -> None:
 
 
 def test_first_items_of_partitions_have_the_right_distribution() -> None:
-    """First of 5 items in 3 partitions under 3,000 seeds: relative errors of 19 % rms are found with power 1 - 1e-6."""
+    """First of 5 items in 3 partitions under 1,000 seeds: relative errors of 33 % rms are found with power 1 - 1e-6."""
     items = db.from_sequence(range(5), partition_size=2)
-    assert _statistics.smallest_error_found(3000, 5) < 0.19
-    make = [gtd.reservoir_reduce(items, 1, weight=WEIGHTS.__getitem__, rng=seed) for seed in range(3000)]
+    assert _statistics.smallest_error_found(1000, 5) < 0.33
+    make = [gtd.reservoir_reduce(items, 1, weight=WEIGHTS.__getitem__, rng=seed) for seed in range(1000)]
     first = [reservoir.sample()[0] for reservoir in dask.compute(*make)]
     _statistics.assert_distribution(np.bincount(first, minlength=5), WEIGHTS)
 

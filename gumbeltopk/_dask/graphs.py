@@ -27,10 +27,25 @@ def _as_list(part: Any) -> list[Any]:
     return [part]
 
 
-def blocks(array: Any) -> list[tuple[int, Collection]]:
-    """(place of the first item, block) of a row."""
-    firsts = np.cumsum([0, *array.chunks[0]]).tolist()
-    return list(zip(firsts, array.to_delayed().ravel().tolist(), strict=False))
+# Several passes look at the same blocks. What two passes share Dask holds in memory, as a whole, from the first one to
+# the second; so the graph of each pass is optimised here, where blocks that are made by functions of blocks are made
+# anew within the task that looks at them.
+
+
+def of_blocks(function: Any, *arrays: Any, **settings: Any) -> list[Collection]:
+    """What `function` returns, any object, for the blocks of arrays with the same chunks (n,)."""
+    chunks = ((1,) * arrays[0].numblocks[0],)
+    parts = da.map_blocks(
+        function, *arrays, chunks=chunks, dtype=object, meta=np.empty(0, dtype=object), **settings
+    ).to_delayed()
+    return parts.ravel().tolist()  # type: ignore[no-any-return]
+
+
+def map_keys(function: Any, *arrays: Any, **settings: Any) -> Collection:
+    """`function` of the blocks of arrays like the keys, which are the last of them."""
+    dtype = _validation.as_real_array(arrays[-1]._meta, "keys").dtype
+    mapped = da.map_blocks(function, *arrays, dtype=dtype, meta=np.empty(0, dtype=dtype), **settings)
+    return dask.optimize(mapped)[0]
 
 
 # --- checks at the call ---------------------------------------------------------------------------

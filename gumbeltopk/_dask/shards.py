@@ -26,8 +26,9 @@ class Settings(NamedTuple):
     candidates: int  # that a block sends
 
 
-def summarise(block: Any, first: int, settings: Settings) -> sharded.Summary:
-    """Of a block whose first item is item `first`."""
+def summarise(block: Any, settings: Settings, block_info: Any = None) -> sharded.Summary:
+    """Of a block of keys."""
+    first = _first(block_info)
     block = checks.check_block(block, "keys", True, (first,))
     return sharded.summarise(block, first, settings.candidates, settings.temperature)
 
@@ -60,9 +61,9 @@ def read(block: Any, solution: sharded.Solution, block_info: Any = None) -> Arra
     return sharded.read(block, _first(block_info), solution).astype(block.dtype, copy=False)
 
 
-def summarise_inputs(inputs: Any, block: Any, first: int, solution: sharded.Solution) -> sharded.Inputs:
+def summarise_inputs(inputs: Any, block: Any, solution: sharded.Solution, block_info: Any = None) -> sharded.Inputs:
     """Of the tangent or cotangent at a block of keys."""
-    return sharded.summarise_inputs(inputs, block, first, solution)
+    return sharded.summarise_inputs(inputs, block, _first(block_info), solution)
 
 
 def merge_inputs(inputs: Iterable[sharded.Inputs]) -> sharded.Inputs:
@@ -85,4 +86,5 @@ def read_expansion(
 
 
 def _first(block_info: Any) -> int:
+    """The number of the block's first item, as Dask tells it."""
     return int(block_info[0]["array-location"][0][0])

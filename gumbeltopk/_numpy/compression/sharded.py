@@ -59,9 +59,8 @@ class Trajectory(NamedTuple):
 
 
 class Gathered(NamedTuple):
-    """The same for a row of fewer than m items: the trajectory of all of them, in the direct form."""
+    """The same for a row of fewer than m items: the trajectory of all of them, in their order, in the direct form."""
 
-    order: Places
     arrays: Any
     form: Any
     k: int
@@ -136,7 +135,7 @@ def _relative_to(threshold: float, summary: Summary, temperature: float) -> Floa
     if summary.power_sums[0] == 0.0:
         return np.zeros(DEGREE)
     powers = np.arange(1.0, DEGREE + 1.0)
-    return summary.power_sums * np.exp(powers * ((summary.keys[-1] - threshold) / temperature))
+    return np.asarray(summary.power_sums * np.exp(powers * ((summary.keys[-1] - threshold) / temperature)))
 
 
 def _weights_of_light(keys: Floats, threshold: float, temperature: float, heavy: Any) -> Floats:
@@ -154,10 +153,10 @@ def _weights_of_light(keys: Floats, threshold: float, temperature: float, heavy:
 def solve(summary: Summary, k: int, heavy: int, temperature: float, keep: bool) -> Solved:
     """The k steps, from the summary of the whole row."""
     ascending = np.argsort(summary.places)
+    if len(summary.keys) < heavy or k == 0:
+        return _solve_gathered(summary.keys[ascending], summary.places[ascending], k, temperature, keep)
     order = np.empty_like(ascending)
     order[ascending] = np.arange(len(ascending))
-    if len(summary.keys) < heavy or k == 0:
-        return _solve_gathered(summary, ascending, order, k, temperature, keep)
     threshold = float(summary.keys[-1])
     log_v = ((summary.keys - threshold) / temperature)[None]
     split = Split(None, order[None], summary.keys[None], log_v, np.asarray([[threshold]]), summary.power_sums[None])
@@ -165,24 +164,21 @@ def solve(summary: Summary, k: int, heavy: int, temperature: float, keep: bool) 
         points = run_points(split, np.asarray([[temperature]]), 1.0 / temperature, k, True, keep)
         if not points.good[0]:
             points = run_points(split, np.asarray([[temperature]]), 1.0 / temperature, k, False, keep)
-    heavy_values = _of_heavy(points, points.at_items, points.at_binned)[ascending]
-    solution = Solution(threshold, temperature, summary.places[ascending], heavy_values, points.polynomial)
+    values = _of_heavy(points, points.at_items, points.at_binned)[ascending]
+    solution = Solution(threshold, temperature, summary.places[ascending], values, points.polynomial)
     return Solved(solution, Trajectory(order, points), bool(points.good[0]), float(points.bound[0]))
 
 
-def _solve_gathered(
-    summary: Summary, ascending: Places, order: Places, k: int, temperature: float, keep: bool
-) -> Solved:
+def _solve_gathered(keys: Floats, places: Places, k: int, temperature: float, keep: bool) -> Solved:
     """All items are there: nothing is neglected, and items of key -inf, the only light ones, get 0."""
-    values, arrays, form = np.zeros(len(order)), None, None
+    values, arrays, form = np.zeros(len(keys)), None, None
     if k:
         with quick_and_quiet():
             t = np.asarray([[temperature]])
-            result = whole.forward(summary.keys[None], t, 1.0 / temperature, k, "direct", False, keep, np)
+            result = whole.forward(keys[None], t, 1.0 / temperature, k, "direct", False, keep, np)
         values, arrays, form = result.a[0], result.trajectory, result.form
-    nothing = np.zeros((1, DEGREE))
-    solution = Solution(np.inf, temperature, summary.places[ascending], values[ascending], nothing)
-    return Solved(solution, Gathered(order, arrays, form, k), True, 0.0)
+    solution = Solution(np.inf, temperature, places, values, np.zeros((1, DEGREE)))
+    return Solved(solution, Gathered(arrays, form, k), True, 0.0)
 
 
 def _of_heavy(points: Points, at_items: Floats, at_binned: Floats) -> Floats:
@@ -234,37 +230,29 @@ def merge_inputs(first: Inputs, second: Inputs) -> Inputs:
 
 def vjp(inputs: Inputs, trajectory: Trajectory | Gathered, temperature: float) -> Expansion:
     """The gradient by the keys, for the cotangent g of the value."""
-    power = 1.0 / temperature
-    heavy = _inputs_of_heavy(inputs, trajectory)
-    if isinstance(trajectory, Gathered):
-        gradient = np.zeros_like(heavy)
-        if trajectory.k:
-            with quick_and_quiet():
-                gradient, _ = whole.vjp(
-                    trajectory.arrays, trajectory.form, power, trajectory.k, False, heavy, False, np
-                )
-        return _expansion_of_gathered(gradient, trajectory)
-    columns, points = _columns(heavy, inputs, trajectory), trajectory.points
+    power, g = 1.0 / temperature, _inputs_of_heavy(inputs)
     with quick_and_quiet():
+        if isinstance(trajectory, Gathered):
+            arrays, form, k = trajectory
+            gradient = whole.vjp(arrays, form, power, k, False, g[None], False, np)[0] if k else np.zeros((1, len(g)))
+            return _expansion_of_gathered(gradient)
+        columns, points = _columns(g, inputs, trajectory), trajectory.points
         x, _ = linear_recursion.reverse(_states(points), points.weights, columns, power, False)
-    return _expansion(x, heavy, trajectory, power)
+        return _expansion(x, g, trajectory, power)
 
 
 def jvp(inputs: Inputs, trajectory: Trajectory | Gathered, temperature: float) -> Expansion:
     """The tangent of the value, for the tangent g of the keys."""
-    power = 1.0 / temperature
-    heavy = _inputs_of_heavy(inputs, trajectory)
-    if isinstance(trajectory, Gathered):
-        tangent = np.zeros_like(heavy)
-        if trajectory.k:
-            with quick_and_quiet():
-                still = np.zeros((1, 1))  # the temperature does not move
-                tangent = whole.jvp(trajectory.arrays, trajectory.form, power, trajectory.k, False, heavy, still, np)
-        return _expansion_of_gathered(tangent, trajectory)
-    columns, points = _columns(heavy, inputs, trajectory), trajectory.points
+    power, g = 1.0 / temperature, _inputs_of_heavy(inputs)
+    still = np.zeros((1, 1))  # the temperature does not move
     with quick_and_quiet():
+        if isinstance(trajectory, Gathered):
+            arrays, form, k = trajectory
+            tangent = whole.jvp(arrays, form, power, k, False, g[None], still, np) if k else np.zeros((1, len(g)))
+            return _expansion_of_gathered(tangent)
+        columns, points = _columns(g, inputs, trajectory), trajectory.points
         total = linear_recursion.tangent(_states(points), points.weights, columns, power, 0.0)
-    return _expansion(total, heavy, trajectory, power)
+        return _expansion(total, g, trajectory, power)
 
 
 def _states(points: Points) -> Floats:
@@ -273,35 +261,30 @@ def _states(points: Points) -> Floats:
     return points.states
 
 
-def _inputs_of_heavy(inputs: Inputs, trajectory: Trajectory | Gathered) -> Floats:
-    """(1, c): g of the heavy items in descending order of keys."""
-    heavy = np.empty(len(trajectory.order))
-    heavy[inputs.positions] = inputs.heavy
-    return heavy[trajectory.order][None]
+def _inputs_of_heavy(inputs: Inputs) -> Floats:
+    """(c,): g of the heavy items in the order of the solution."""
+    g = np.empty(len(inputs.positions))
+    g[inputs.positions] = inputs.heavy
+    return g
 
 
-def _columns(heavy: Floats, inputs: Inputs, trajectory: Trajectory) -> linear_recursion.Columns:
+def _columns(g: Floats, inputs: Inputs, trajectory: Trajectory) -> linear_recursion.Columns:
     points = trajectory.points
+    heavy = g[trajectory.order][None]
     return derivatives.columns_of_inputs(points.bins, heavy, inputs.power_sums[None], points.weights)
 
 
-def _expansion(columns: Floats, heavy: Floats, trajectory: Trajectory, scale: float) -> Expansion:
-    bins = trajectory.points.bins
-    at = derivatives.read_columns(bins, columns, DEGREE)
-    in_order = _of_heavy(trajectory.points, at.items, at.binned(heavy[0, bins.binned]))
-    return Expansion(scale * _in_places(in_order, trajectory.order), at.e, at.d, scale)
+def _expansion(columns: Floats, g: Floats, trajectory: Trajectory, scale: float) -> Expansion:
+    order, points = trajectory
+    at = derivatives.read_columns(points.bins, columns, DEGREE)
+    heavy = np.empty(len(order))
+    heavy[order] = _of_heavy(points, at.items, at.binned(g[order[points.bins.binned]]))
+    return Expansion(scale * heavy, at.e, at.d, scale)
 
 
-def _expansion_of_gathered(values: Floats, trajectory: Gathered) -> Expansion:
+def _expansion_of_gathered(values: Floats) -> Expansion:
     nothing = np.zeros((1, DEGREE))
-    return Expansion(_in_places(values[0], trajectory.order), nothing, nothing, 1.0)
-
-
-def _in_places(in_order: Floats, order: Places) -> Floats:
-    """From descending order of keys to the order of the solution."""
-    values = np.empty_like(in_order)
-    values[order] = in_order
-    return values
+    return Expansion(values[0], nothing, nothing, 1.0)
 
 
 def read_expansion(g: Any, keys: Any, first: int, solution: Solution, expansion: Expansion) -> Floats:
