@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(argv)
     except SystemExit as exit_request:  # argparse has printed its message
         return int(exit_request.code or 0)
+    if sys.stdout is None:
+        return report(arguments.command, "standard output is closed", FAILED)
     try:
         arguments.run(arguments)
         sys.stdout.flush()

@@ -71,6 +71,8 @@ class Input:
         """The input, from its beginning; a stream is hashed on request."""
         with contextlib.ExitStack() as stack:
             if self.path == STANDARD_INPUT:
+                if sys.stdin is None:
+                    raise Failure("standard input is closed; name a FILE, or pipe the records in", FAILED)
                 file: BinaryIO = sys.stdin.buffer
             else:
                 with self._named():

@@ -71,9 +71,6 @@ class Split(NamedTuple):
     power_sums: Floats  # (rows, P)
 
 
-def attempt(
-    keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, keep: bool, out: Any, loops: Loops = NUMPY
-) -> Attempt:
 class Points(NamedTuple):
     """What the k steps leave at heavy items and nodes."""
 
@@ -88,13 +85,15 @@ class Points(NamedTuple):
     polynomial: Floats  # (rows, P): coefficients of the value of a light item of weight v
 
 
-def attempt(keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, keep: bool, out: Any) -> Attempt:
+def attempt(
+    keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, keep: bool, out: Any, loops: Loops = NUMPY
+) -> Attempt:
     """Write the relaxed k-hot of some rows, or of one long row, to `out`."""
     rows, n = keys.shape
     t = np.array(np.broadcast_to(temperature, (rows, 1)))
     v = np.empty_like(keys) if keep else out
     split = _split_row(keys, t, k, effort, v) if n >= LONG_ROW else _split_rows(keys, t, k, effort, v)
-    points = run_points(split, t, power, k, effort.bins, keep)
+    points = run_points(split, t, power, k, effort.bins, keep, loops)
     measure.evaluate(points.polynomial, split.v, out)
     write_heavy(out, split.kept, points.bins, points.at_items, points.at_binned)
     block = None
@@ -104,7 +103,9 @@ def attempt(keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, 
     return Attempt(points.good, points.bound, block)
 
 
-def run_points(split: Split, t: Floats, power: Any, k: int, with_bins: bool, keep: bool) -> Points:
+def run_points(
+    split: Split, t: Floats, power: Any, k: int, with_bins: bool, keep: bool, loops: Loops = NUMPY
+) -> Points:
     """The k steps of rows that have been split; the places of their items (`v` and `kept`) do not matter here."""
     rows, heavy = split.heavy.shape
     dtype, degree = split.heavy.dtype, split.power_sums.shape[1]
