@@ -1,9 +1,9 @@
 """Exact subset samples, their distributions and relaxations, with hand-written gradients, for array libraries."""
 
 from gumbeltopk import testing
-from gumbeltopk._checkpoint import CheckpointError
 from gumbeltopk._compilation import use_numba
 from gumbeltopk._random import CounterRNG
+from gumbeltopk._streams.checkpoint import CheckpointError
 from gumbeltopk._threads import get_num_threads, set_num_threads
 from gumbeltopk.distributions._entropy import EntropyEstimate
 from gumbeltopk.distributions.conditional_poisson import ConditionalPoisson

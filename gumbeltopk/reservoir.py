@@ -18,9 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from gumbeltopk import _checkpoint, _kept, _provenance, _random, _reservoir_state, _validation
+from gumbeltopk import _random, _validation
 from gumbeltopk._array_api import Array
-from gumbeltopk._reservoir_core import ReservoirCore
+from gumbeltopk._streams import checkpoint as _checkpoint
+from gumbeltopk._streams import kept as _kept
+from gumbeltopk._streams import provenance as _provenance
+from gumbeltopk._streams import state as _reservoir_state
+from gumbeltopk._streams.core import ReservoirCore
 
 __all__ = ["Reservoir"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gumbeltopk as gt
-from gumbeltopk import _checkpoint
+from gumbeltopk._streams import checkpoint as _checkpoint
 
 SEED = 20240301
 WEIGHTS = np.random.default_rng(SEED).gamma(1.0, size=4000)

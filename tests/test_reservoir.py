@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import gumbeltopk as gt
-from gumbeltopk import _chunks, _kept, _reservoir_state
 from gumbeltopk._numpy import clocks
-from gumbeltopk._running_weight import RunningWeight
+from gumbeltopk._streams import chunks as _chunks
+from gumbeltopk._streams import kept as _kept
+from gumbeltopk._streams import state as _reservoir_state
+from gumbeltopk._streams.running_weight import RunningWeight
 from tests import _reference, _statistics
 
 REPRODUCIBLE = settings(deadline=None, derandomize=True, max_examples=100)

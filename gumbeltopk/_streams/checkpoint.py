@@ -44,7 +44,7 @@ class CheckpointError(ValueError):
     ...     path.write_bytes(path.read_bytes()[:-1])
     ...     gt.Reservoir.load(path)
     Traceback (most recent call last):
-    gumbeltopk._checkpoint.CheckpointError: ...reservoir.gtk: the checksum does not match: ...
+    gumbeltopk._streams.checkpoint.CheckpointError: ...reservoir.gtk: the checksum does not match: ...
     """
 
 

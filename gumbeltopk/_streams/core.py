@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from gumbeltopk import _chunks, _kept, _provenance, _random, _validation
+from gumbeltopk import _random, _validation
 from gumbeltopk._array_api import Array
-from gumbeltopk._kept import Kept
 from gumbeltopk._numpy import clocks
-from gumbeltopk._provenance import Provenance
-from gumbeltopk._running_weight import ITEMS_PER_SUM, UNIT, RunningWeight, exact
+from gumbeltopk._streams import chunks as _chunks
+from gumbeltopk._streams import kept as _kept
+from gumbeltopk._streams import provenance as _provenance
+from gumbeltopk._streams.kept import Kept
+from gumbeltopk._streams.provenance import Provenance
+from gumbeltopk._streams.running_weight import ITEMS_PER_SUM, UNIT, RunningWeight, exact
 
 PAIRS_AT_A_TIME = 1 << 12  # of an iterator, where pairs are put together to chunks
 

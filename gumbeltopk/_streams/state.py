@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from gumbeltopk import _provenance
 from gumbeltopk._array_api import Array
-from gumbeltopk._checkpoint import CheckpointError
-from gumbeltopk._kept import Kept
-from gumbeltopk._provenance import Provenance, Stream
 from gumbeltopk._random import CounterRNG
-from gumbeltopk._reservoir_core import ReservoirCore
+from gumbeltopk._streams import provenance as _provenance
+from gumbeltopk._streams.checkpoint import CheckpointError
+from gumbeltopk._streams.core import ReservoirCore
+from gumbeltopk._streams.kept import Kept
+from gumbeltopk._streams.provenance import Provenance, Stream
 
 BIT_GENERATORS = {
     kind.__name__: kind

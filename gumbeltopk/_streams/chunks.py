@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _kept, _random, _validation
+from gumbeltopk import _random, _validation
 from gumbeltopk._array_api import Array
-from gumbeltopk._kept import Kept
 from gumbeltopk._numpy import clocks
-from gumbeltopk._running_weight import exact_sum
+from gumbeltopk._streams import kept as _kept
+from gumbeltopk._streams.kept import Kept
+from gumbeltopk._streams.running_weight import exact_sum
 
 PIECE_ITEMS = 1 << 16
 COUNTER_MARGIN = 1.0 + 2.0**-20  # far above the rounding errors of w T
