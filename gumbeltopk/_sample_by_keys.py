@@ -50,8 +50,7 @@ def select_first(
             return indices
     if not in_logs:
         return _dispatch.core("first_arrivals", xp)(keys.log_times(rows, False, exponentials, xp), k, xp)
-    logs = _relative_to_the_largest(xp.astype(rows, exponentials.dtype, copy=False), xp)
-    return _first_by_log_times(xp.log(exponentials), logs, k, xp)
+    return _first_by_log_times(xp.log(exponentials), xp.astype(rows, exponentials.dtype, copy=False), k, xp)
 
 
 def _first_safe_arrivals(times: Any, k: int, needed: Any) -> Any:
@@ -76,13 +75,6 @@ def _first_by_log_times(log_exponentials: Array, logs: Array, k: int, xp: Namesp
     order = xp.argsort(rounded_off, axis=-1, stable=True)
     first = xp.argsort(xp.take_along_axis(times, order, axis=-1), axis=-1, stable=True)[..., :k]
     return xp.take_along_axis(order, first, axis=-1)
-
-
-def _relative_to_the_largest(logs: Array, xp: Namespace) -> Array:
-    """Log-weights up to a constant of the row: beside a log-weight of 1e30, say, the noise would be rounded away."""
-    largest = xp.max(logs, axis=-1, keepdims=True)
-    with api.quiet():  # a gap beyond the largest float is -inf: such an item comes last
-        return logs - xp.where(largest > -math.inf, largest, 0.0)
 
 
 class _BlockSampler:

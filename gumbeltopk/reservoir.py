@@ -28,6 +28,8 @@ from gumbeltopk._streams.core import ReservoirCore
 
 __all__ = ["Reservoir"]
 
+LARGEST_NUMBER = 2**63 - 2  # of an item
+
 
 class Reservoir:
     """A weighted sample without replacement of a stream, of k items, exact at any time.
@@ -186,6 +188,7 @@ class Reservoir:
         >>> reservoir.count, len(reservoir)
         (1000000, 10)
         """
+        self._core.check_idle()
         kept = self._core.settled()
         if weights is not None:
             if count is not None:
@@ -235,7 +238,11 @@ class Reservoir:
         (1, 11.0)
         """
         core = self._core
-        number = core.count if number is None else _validation.check_item_number(number, "number", 1)
+        core.check_idle()
+        if number is not None or core.count > LARGEST_NUMBER:
+            number = _validation.check_item_number(core.count if number is None else number, "number", 1)
+        else:
+            number = core.count
         weight = _validation.check_item_weight(weight, number)
         if core.running.pass_over(weight):
             core.count += 1
@@ -269,13 +276,16 @@ class Reservoir:
         (10000, 10)
         """
         core = self._core
-        shift = 0 if start is None else _validation.check_item_number(start, "start") - core.count
+        core.check_idle()
+        before = core.count
+        first = before if start is None else _validation.check_item_number(start, "start")
         iterator = iter(pairs)
-        with core.unchanged_on_error():
+        with core.unchanged_on_error(), core.at_work():
             if core.has_counters:
-                core.extend_by_chunks(iterator, shift)
+                core.extend_by_chunks(iterator, first - before)
             else:
-                core.extend_by_jumps(iterator, shift)
+                core.extend_by_jumps(iterator, first - before)
+            _validation.check_item_number(first, "start", core.count - before)
 
     # --- merging ------------------------------------------------------------------------------------
 
@@ -311,6 +321,8 @@ class Reservoir:
         if not isinstance(other, Reservoir):
             raise TypeError(f"other is of type {type(other).__name__}; merge takes a Reservoir")
         core, others = self._core, other._core
+        core.check_idle()
+        others.check_idle()
         if others.k != core.k:
             raise ValueError(f"other keeps k = {others.k} items, and this reservoir {core.k}; only equal k merge")
         items, other_items = core.settled().items, others.settled().items
@@ -367,6 +379,7 @@ class Reservoir:
         >>> reservoir.sample().tolist() == resumed.sample().tolist()
         True
         """
+        self._core.check_idle()
         _checkpoint.write(path, *_reservoir_state.encode(self._core))
 
     @classmethod

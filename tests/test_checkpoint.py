@@ -408,3 +408,20 @@ def test_pickles_are_not_read(tmp_path) -> None:
     prefix, header, rest = parts(path.read_bytes())
     assert b"'<f8'" in rest
     assert_refused(path, forged(prefix, header, rest.replace(b"'<f8'", b"'|O' ", 1)), "dtype object|'O'")
+
+
+def test_items_that_could_not_be_read_again_are_not_written(tmp_path) -> None:
+    reservoir = gt.Reservoir(1, rng=0)
+    reservoir.update([1.0], np.zeros(1, dtype=[(f"field{i:04}", "f8") for i in range(500)]))
+    with pytest.raises(TypeError, match="cannot be saved"):
+        reservoir.save(tmp_path / "reservoir.gtk")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_new_version_of_a_file_keeps_its_permissions(tmp_path) -> None:
+    path = tmp_path / "reservoir.gtk"
+    gt.Reservoir(1, rng=0).save(path)
+    path.chmod(0o600)
+    gt.Reservoir(1, rng=0).save(path)
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -718,3 +719,38 @@ def test_weights_of_all_dtypes_and_layouts() -> None:
         reservoir = gt.Reservoir(3, rng=0)
         reservoir.update(same)
         assert reservoir.sample().tolist() == expected.sample().tolist()
+
+
+@pytest.mark.parametrize("rng", [0, gt.CounterRNG(0)])
+def test_item_numbers_end_at_the_largest_integer(rng: Any) -> None:
+    reservoir = gt.Reservoir(2, rng=rng)
+    with pytest.raises(ValueError, match="gives items numbers outside"):
+        reservoir.extend([("a", 1.0), ("b", 1.0), ("c", 1.0)], start=2**63 - 2)
+    assert reservoir.count == 0
+    reservoir = gt.Reservoir(2, rng=0)
+    reservoir.update(count=2**63 - 1)
+    with pytest.raises(ValueError, match="gives items numbers outside"):
+        reservoir.add("one more")
+
+
+def test_the_iterable_of_extend_must_not_use_the_reservoir() -> None:
+    reservoir = gt.Reservoir(2, rng=0)
+
+    def pairs() -> Any:
+        for i in range(100):
+            reservoir.add(i)
+            yield i, 1.0
+
+    with pytest.raises(RuntimeError, match="uses the reservoir that it feeds"):
+        reservoir.extend(pairs())
+    assert reservoir.count == 0
+    reservoir.add(1)
+    assert reservoir.count == 1
+
+
+def test_times_stay_times_beside_other_objects() -> None:
+    reservoir = gt.Reservoir(3, rng=0)
+    days = np.asarray(["2020-01-01", "2021-01-01"], dtype="datetime64[ns]")
+    reservoir.update([1.0, 1.0], days)
+    reservoir.add("x", 1.0)
+    assert {str(item) for item in reservoir.sample()} == {"x", *map(str, days)}

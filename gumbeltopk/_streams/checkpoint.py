@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import shutil
 import struct
 import uuid
 from pathlib import Path
@@ -63,7 +64,11 @@ def write(path: str | os.PathLike[str], header: dict[str, Any], members: dict[st
 
 def _npy_of(array: Array) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=NPY_VERSION, allow_pickle=False)
+    try:
+        np.lib.format.write_array(stream, np.ascontiguousarray(array), version=NPY_VERSION, allow_pickle=False)
+        _array_of(stream.getvalue())  # NumPy writes some headers that it does not read
+    except ValueError as error:
+        raise TypeError(f"items of dtype {str(array.dtype)[:80]} cannot be saved: {error}") from None
     return stream.getvalue()
 
 
@@ -74,17 +79,20 @@ def _replace(path: Path, parts: list[bytes]) -> None:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)  # what was closed to others stays closed
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
     if os.name == "posix":  # so that the rename, too, outlives a power cut; elsewhere folders cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with contextlib.suppress(PermissionError):  # a folder that cannot be read can still be written to
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 # --- reading ----------------------------------------------------------------------------------------

@@ -36,6 +36,21 @@ class ReservoirCore:
         self.count = 0
         self.running = RunningWeight()
         self.notes: dict[str, Any] = {}  # of the user
+        self.busy = False  # while an iterable is read
+
+    def check_idle(self) -> None:
+        """An error while `extend` reads an iterable: what is in the reservoir then is not complete."""
+        if self.busy:
+            raise RuntimeError("the iterable that extend reads uses the reservoir that it feeds; use another one there")
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The reservoir is not to be used by others."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
 
     @property
     def has_counters(self) -> bool:

@@ -81,7 +81,9 @@ def as_list(kept: Kept) -> list[Any]:
     if kept.items is None:
         return kept.numbers.tolist()  # type: ignore[no-any-return]
     if isinstance(kept.items, np.ndarray):
-        return kept.items.tolist() if kept.items.ndim == 1 else list(kept.items)
+        # `tolist` would make integers of times in nanoseconds.
+        plain = kept.items.ndim == 1 and kept.items.dtype.kind not in "mM"
+        return kept.items.tolist() if plain else list(kept.items)
     return list(kept.items)
 
 
