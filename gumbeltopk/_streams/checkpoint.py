@@ -35,6 +35,11 @@ NPY_VERSION = (1, 0)
 class CheckpointError(ValueError):
     """A file that is no checkpoint of this package, or not as it was written.
 
+    Parameters
+    ----------
+    *args : object
+        The message, as for any ValueError: the file, and what is wrong with it.
+
     Examples
     --------
     >>> import pathlib, tempfile
