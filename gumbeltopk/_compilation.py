@@ -10,7 +10,7 @@ import importlib
 import os
 
 ENVIRONMENT_VARIABLE = "GUMBELTOPK_USE_NUMBA"
-SMALLEST_WORK = 1 << 29  # items times steps that gain as much as numba takes to be imported and to load its loops
+SMALLEST_WORK = 1 << 34  # items times steps that gain about as much as compiling the loops takes, some 20 seconds
 
 
 class _Setting:

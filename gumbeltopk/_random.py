@@ -63,8 +63,22 @@ class CounterRNG:
 
         E = -log(1 - u): small E, which are the early arrivals that get selected, keep full relative precision.
         """
-        uniform = (self.words(start, count).astype(np.float64) + 0.5) * 2.0**-64
-        return -np.log1p(-np.minimum(uniform, LARGEST_UNIFORM))
+        return exponential_of_uniform(uniform_of_words(self.words(start, count)))
+
+
+def uniform_of_words(words: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Uniforms in (0, 1) from 64-bit words."""
+    uniform: np.ndarray[Any, np.dtype[np.float64]] = (words.astype(np.float64) + 0.5) * 2.0**-64
+    np.minimum(uniform, LARGEST_UNIFORM, out=uniform)
+    return uniform
+
+
+def exponential_of_uniform(
+    uniform: np.ndarray[Any, np.dtype[np.float64]],
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Unit exponentials by inverse CDF."""
+    exponentials: np.ndarray[Any, np.dtype[np.float64]] = -np.log1p(-uniform)
+    return exponentials
 
 
 def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device: Device, *, start: int = 0) -> Array:
@@ -89,6 +103,22 @@ def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device
     draws = numpy_generator(rng).standard_exponential(shape)
     np.maximum(draws, smallest, out=draws)
     return draws if api.is_numpy_namespace(xp) else xp.asarray(draws, dtype=dtype, device=device)
+
+
+class Exponentials:
+    """Unit exponentials, one array after the other: a seed is turned into a generator once, and moves on."""
+
+    def __init__(self, rng: Any, xp: Namespace, device: Device) -> None:
+        self._xp, self._device, self._drawn = xp, device, 0
+        self._counts = isinstance(rng, CounterRNG)
+        own = type(rng).__module__.partition(".")[0] in ("cupy", "torch")
+        self.rng = rng if self._counts or own else numpy_generator(rng)
+
+    def __call__(self, shape: tuple[int, ...]) -> Array:
+        """The next ones."""
+        start = self._drawn if self._counts else 0
+        self._drawn += math.prod(shape)
+        return standard_exponential(self.rng, shape, self._xp, self._device, start=start)
 
 
 def numpy_generator(rng: Any) -> np.random.Generator:

@@ -12,10 +12,10 @@ import math
 from typing import Any
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _random, _validation
+from gumbeltopk import _dispatch, _random, _validation
 from gumbeltopk._array_api import Array
 
-__all__ = ["gumbel_keys", "log_arrival_times"]
+__all__ = ["conditional_keys", "gumbel_keys", "gumbel_keys_given_maximum", "log_arrival_times"]
 
 
 def gumbel_keys(
@@ -95,6 +95,172 @@ def log_arrival_times(
         check_values(given, in_logs, 0, xp)
     exponentials = _random.standard_exponential(rng, tuple(given.shape), xp, api.device_of(given), start=start)
     return xp.astype(log_times(given, in_logs, exponentials, xp), given.dtype, copy=False)
+
+
+# --- keys given what has been selected ------------------------------------------------------------
+
+
+def conditional_keys(log_weights: Any, indices: Any, *, rng: Any = None, check: bool = True) -> Array:
+    """Gumbel keys of all items, given which items were selected and in which order.
+
+    If `indices` are a sample without replacement, these keys have the distribution of `gumbel_keys`: a sample that was
+    drawn in another way, or observed, gets the keys that may have led to it.
+
+    Parameters
+    ----------
+    log_weights : array_like, shape (..., n)
+        Logarithms of the weights; -inf is a weight of zero.
+    indices : integer array_like, shape (..., k)
+        The items of positive weight that were selected, in order of selection. The batch axes of both broadcast.
+    rng : None, int, SeedSequence, Generator or CounterRNG
+        After SPEC 7.
+    check : bool
+        Whether to look for bad values (on a GPU this waits for the device).
+
+    Returns
+    -------
+    array, the common batch shape + (n,)
+        Keys in the dtype of the log-weights: descending along `indices`, and the others below them (up to rounding).
+
+    Raises
+    ------
+    ValueError, TypeError
+        An index outside 0 .. n - 1, twice in a row, or of an item of weight zero; NaN or +inf log-weights.
+
+    See Also
+    --------
+    gumbel_keys_given_maximum : given the largest key instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gumbeltopk as gt
+    >>> keys = gt.conditional_keys(np.log([0.1, 0.2, 0.3, 0.4]), [0, 2], rng=0)
+    >>> np.argsort(-keys)[:2].tolist()
+    [0, 2]
+    """
+    log_weights = _validation.as_real_array(log_weights, "log_weights")
+    _validation.check_axis(-1, log_weights.ndim, "log_weights")
+    xp, n = api.namespace_of(log_weights), log_weights.shape[-1]
+    indices = _validation.adopt_indices(indices, n, log_weights, "log_weights", check)
+    _validation.check_k(indices.shape[-1], n)
+    if check:
+        check_values(log_weights, True, 0, xp)
+        _validation.check_distinct(indices)
+    batch = _validation.common_batch(tuple(log_weights.shape[:-1]), tuple(indices.shape[:-1]), "log_weights")
+    exponentials = _random.standard_exponential(rng, (*batch, n), xp, api.device_of(log_weights))
+    wide = xp.broadcast_to(xp.astype(log_weights, exponentials.dtype, copy=False), (*batch, n))
+    indices = xp.broadcast_to(indices, (*batch, indices.shape[-1]))
+    if check:
+        _check_selected(wide, indices, xp)
+    rows, order, draws = (api.flatten_batch(array, xp) for array in (wide, indices, exponentials))
+    with api.quiet():
+        keys = _keys_in_order(rows, order, draws, xp)
+    return xp.astype(xp.reshape(keys, (*batch, n)), log_weights.dtype, copy=False)
+
+
+def _check_selected(log_weights: Array, indices: Array, xp: api.Namespace) -> None:
+    possible = xp.take_along_axis(log_weights, indices, axis=-1) > -math.inf
+    if not bool(xp.all(possible)):
+        index, item = _validation.first_bad(indices, possible)
+        raise ValueError(f"indices{index} = {item} is an item of weight zero, which is never selected")
+
+
+# The items arrive at the times T_i, and what has not arrived has no memory. The first arrival comes at an Exp(W) time,
+# whoever it is; the next one after another Exp(W less the weight that has arrived); and so on. After the k-th, every
+# item that is left needs another Exp(w_i) time. The key is -log T.
+
+
+def _keys_in_order(log_weights: Array, indices: Array, exponentials: Array, xp: api.Namespace) -> Array:
+    """Keys (rows, n), the items `indices` (rows, k) first and in this order."""
+    k = indices.shape[-1]
+    put = _dispatch.core("put_along_rows", xp)
+    selected = xp.take_along_axis(log_weights, indices, axis=-1)
+    log_exponentials = xp.log(exponentials)
+    gaps = xp.take_along_axis(log_exponentials, indices, axis=-1)
+    left = _log_total(put(log_weights, indices, xp.full_like(selected, -math.inf), xp), xp)
+    log_rates = []  # of the items that have not arrived before step k - 1, .., 0: sums of what is left, no differences
+    for step in range(k - 1, -1, -1):
+        left = xp.logaddexp(left, selected[:, step])
+        log_rates.append(left)
+    log_time = xp.full_like(left, -math.inf)
+    log_times_of_selected = []
+    for step in range(k):
+        log_time = xp.logaddexp(log_time, gaps[:, step] - log_rates[k - 1 - step])
+        log_times_of_selected.append(log_time)
+    log_times_of_all = xp.logaddexp(log_time[:, None], log_exponentials - log_weights)
+    if not k:
+        return -log_times_of_all
+    return -put(log_times_of_all, indices, xp.stack(log_times_of_selected, axis=-1), xp)
+
+
+def _log_total(logs: Array, xp: api.Namespace) -> Array:
+    """log of the total weight (rows,); -inf for none."""
+    if not logs.shape[-1]:
+        return xp.sum(logs, axis=-1) - math.inf
+    top = xp.max(logs, axis=-1, keepdims=True)
+    top = xp.where(top > -math.inf, top, 0.0)
+    return top[:, 0] + xp.log(xp.sum(xp.exp(logs - top), axis=-1))
+
+
+def gumbel_keys_given_maximum(log_weights: Any, maximum: Any, *, rng: Any = None, check: bool = True) -> Array:
+    """Gumbel keys of all items, given the largest key: one step of top-down sampling.
+
+    The largest of all keys is log W plus Gumbel noise, W the total weight. With `maximum` drawn in this way the keys
+    have the distribution of `gumbel_keys`: a tree can be sampled from its root, the keys of the children given that of
+    the parent (Kool, van Hoof & Welling 2019, Stochastic beams and where to find them).
+
+    Parameters
+    ----------
+    log_weights : array_like, shape (..., n)
+        Logarithms of the weights; -inf is a weight of zero. Each row needs a positive weight.
+    maximum : array_like
+        The largest key of each row, finite: one number, or one for each row, without an axis for the items.
+    rng : None, int, SeedSequence, Generator or CounterRNG
+        After SPEC 7.
+    check : bool
+        Whether to look for bad values (on a GPU this waits for the device).
+
+    Returns
+    -------
+    array, shape (..., n)
+        Keys in the dtype of the log-weights. The largest one is `maximum`; where it is depends on the weights alone.
+
+    Raises
+    ------
+    ValueError, TypeError
+        NaN or +inf log-weights, a row without a positive weight; a maximum that is not finite or of the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gumbeltopk as gt
+    >>> keys = gt.gumbel_keys_given_maximum(np.log([0.1, 0.2, 0.7]), 1.5, rng=0)
+    >>> float(keys.max())
+    1.5
+    """
+    log_weights = _validation.as_real_array(log_weights, "log_weights")
+    _validation.check_axis(-1, log_weights.ndim, "log_weights")
+    xp, shape = api.namespace_of(log_weights), tuple(log_weights.shape)
+    if check:
+        check_values(log_weights, True, 1, xp)
+    maximum = _validation.check_maximum(maximum, log_weights, shape[:-1], check)
+    exponentials = _random.standard_exponential(rng, (2, *shape), xp, api.device_of(log_weights))
+    if 0 in shape:
+        return xp.asarray(log_weights, copy=True)
+    log_exponentials = xp.log(exponentials)
+    wide = xp.astype(log_weights, exponentials.dtype, copy=False)
+    # Who comes first does not depend on when: it is drawn by weight, from exponentials of its own. Each of the others
+    # needs another Exp(w_i) time from then on.
+    with api.quiet():
+        first = xp.argmin(log_exponentials[0, ...] - wide, axis=-1, keepdims=True)
+        largest = xp.astype(xp.broadcast_to(maximum, shape[:-1]), wide.dtype)[..., None]
+        keys = -xp.logaddexp(-largest, log_exponentials[1, ...] - wide)
+    items = xp.arange(shape[-1], dtype=first.dtype, device=api.device_of(log_weights))
+    return xp.astype(xp.where(items == first, largest, keys), log_weights.dtype, copy=False)
+
+
+# --- for `sample`, too ----------------------------------------------------------------------------
 
 
 def check_values(given: Array, in_logs: bool, k: int, xp: api.Namespace, axis: int = -1) -> None:

@@ -314,3 +314,15 @@ def test_several_reverse_steps_at_once_are_the_same_as_one_by_one(power: float, 
     one_by_one = linear_recursion.reverse(states, weights, columns, power, True)
     for actual, expected in zip(at_once, one_by_one, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 40_000), (1, 2_000)])
+def test_a_temperature_for_each_row_of_blocks_of_one_row(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(10)
+    keys, cotangent = rng.gumbel(size=(2, *shape))
+    temperature = np.asarray([1.0, 1.5, 2.0])[: shape[0]]
+    _, residuals = gt.relaxed_topk.fwd(keys, 20, temperature=temperature, method="compressed")
+    together = gt.relaxed_topk.vjp(residuals, cotangent)
+    for row in range(shape[0]):
+        _, residuals = gt.relaxed_topk.fwd(keys[row], 20, temperature=float(temperature[row]), method="compressed")
+        np.testing.assert_allclose(together[row], gt.relaxed_topk.vjp(residuals, cotangent[row]), rtol=1e-12)

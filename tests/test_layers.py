@@ -61,9 +61,10 @@ USERS = (
     "gumbeltopk.__main__",
     "gumbeltopk.records",
     "gumbeltopk._records",
-    "gumbeltopk.dask",
     "gumbeltopk.interop",
 )
+# Public modules that the others do not know: each needs a library of its own.
+ADAPTERS = ("gumbeltopk.dask", "gumbeltopk._dask")
 
 
 def allowed_imports(name: str) -> tuple[str, ...] | None:
@@ -97,6 +98,8 @@ def layers(name: str, tree: ast.AST) -> Iterator[str]:
                 yield f"line {line}: {imported} is not public; use a name of `gumbeltopk`"
         elif within(imported, *USERS):
             yield f"line {line}: {imported} is a user of the library, not a part of it"
+        elif within(imported, *ADAPTERS) and not within(name, *ADAPTERS):
+            yield f"line {line}: {imported} needs a library that is not always there"
         elif allowed is not None and not within(imported, *allowed):
             yield f"line {line}: {imported} is in a higher layer"
 
@@ -196,6 +199,7 @@ BROKEN = [
     (layers, "gumbeltopk._array_api", "from gumbeltopk import _validation"),
     (layers, "gumbeltopk.sampling", "from gumbeltopk.experiments import figure1"),
     (layers, "gumbeltopk.sampling", "from gumbeltopk import cli"),
+    (layers, "gumbeltopk.sampling", "from gumbeltopk._dask import checks"),
     (layers, "gumbeltopk.sampling", "from . import keys"),
     (layers, "gumbeltopk.experiments.figure1", "from gumbeltopk import _random"),
     (layers, "gumbeltopk.experiments.figure1", "from gumbeltopk.sampling import draw"),
@@ -227,6 +231,7 @@ KEPT = [
     (layers, "gumbeltopk.cli", "from gumbeltopk.experiments import figure1"),
     (layers, "gumbeltopk.experiments.figure1", "import gumbeltopk as gt"),
     (layers, "gumbeltopk._numpy.selection", "from gumbeltopk._generic import selection"),
+    (layers, "gumbeltopk.dask", "from gumbeltopk._dask import checks"),
     (public_names_only, "gumbeltopk.cli", "gt.sample(x, 2), gt.__version__, self._rows"),
     (creation_names_the_device, "gumbeltopk.sampling", "xp.zeros(3, device=d), xp.zeros_like(x), np.zeros(3)"),
     (creation_names_the_device, "gumbeltopk.sampling", "xp.asarray(x, copy=True)"),
@@ -249,6 +254,7 @@ def test_all_layers_are_there() -> None:
 # --- what a plain import loads --------------------------------------------------------------------
 
 HEAVY = ("cupy", "dask", "jax", "matplotlib", "numba", "pandas", "scipy.stats", "torch", "tqdm")
+HEAVY = ("cupy", "dask", "jax", "matplotlib", "pandas", "pyarrow", "scipy.stats", "torch", "tqdm")
 
 
 def test_import_is_light() -> None:
@@ -259,7 +265,7 @@ def test_import_is_light() -> None:
     ).stdout.splitlines()
     assert {"numpy", "array_api_compat"} <= set(loaded)
     assert not [module for module in loaded if within(module, *HEAVY)]
-    assert not [module for module in loaded if within(module, *USERS)]
+    assert not [module for module in loaded if within(module, *USERS, *ADAPTERS)]
 
 
 # --- one version, everywhere ----------------------------------------------------------------------

@@ -82,5 +82,19 @@ def test_loops_compiled_from_other_sources_are_not_found_in_the_cache(tmp_path):
     assert compiling.fingerprint(tmp_path) == before
     (tmp_path / "_generic" / "part.py").write_text("x = 2\n", encoding="utf-8")
     assert compiling.fingerprint(tmp_path) != before
+    NUMBA.run(np.asarray([[0.5, 0.3, 0.2]]), np.ones((1, 3)), 1.0, 2, False)
     names = [path.name for path in Path(_RUN_ROWS.stats.cache_path).glob("*.nbi")]
     assert any("_run_rows_" + compiling.SOURCES in name for name in names)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_a_bad_cotangent_does_not_vanish(bad):
+    keys, cotangent = np.random.default_rng(4).gumbel(size=(1, 200)), np.ones((1, 200))
+    cotangent[0, 3] = bad
+    gt.use_numba(True)
+    try:
+        _, residuals = gt.relaxed_topk.fwd(keys, 5, method="direct")
+        gradient = gt.relaxed_topk.vjp(residuals, cotangent)
+    finally:
+        gt.use_numba(None)
+    assert np.isnan(gradient).any()

@@ -31,7 +31,10 @@ RANDOM_OPERATORS = [op for op in OPERATORS if "rng" in inspect.signature(op).par
 # What `Facts.range` says, as a test of the value.
 RANGES: dict[str, Callable[[Any], Any]] = {
     "a_i >= 0 (a_i <= 1 does not hold)": lambda a: np.all(a >= 0),
+    "0 <= pi <= 1": lambda pi: np.all((pi >= 0) & (pi <= 1)),
     "log p <= 0": lambda log_p: np.all(log_p <= 0),
+    "all real numbers": lambda value: np.all(np.isfinite(value)),
+    "0 <= mu_i <= 1": lambda mu: np.all((mu >= 0) & (mu <= 1)),
 }
 
 # What `Facts.order_preserving` says: (changes of the call under which order is kept, arguments -> what is ordered).
@@ -41,6 +44,8 @@ ORDERS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], Any]]] = {
         {"temperature": 1.0},
         lambda arguments: arguments["log_weights"] + arguments["noise"],
     ),
+    "of the logits": ({}, lambda arguments: arguments["logits"]),
+    "of the log-weights": ({}, lambda arguments: arguments["log_weights"]),
 }
 
 
@@ -332,6 +337,7 @@ def large_call(op: Any, rows: int, n: int, k: int) -> dict[str, Any]:
     makers = {
         "keys": lambda: rng.gumbel(size=(rows, n)),
         "log_weights": lambda: rng.normal(size=(rows, n)),
+        "logits": lambda: rng.normal(size=(rows, n)),
         "noise": lambda: rng.gumbel(size=(rows, n)),
         "indices": lambda: rng.permuted(np.tile(np.arange(n), (rows, 1)), axis=1)[:, :k],
         "k": lambda: k,

@@ -6,12 +6,37 @@ import csv
 import io
 import json
 import random
+from typing import NamedTuple
 
 import pytest
 
-from gumbeltopk._records import BadRecord, read_records
+from gumbeltopk._records import BadRecord, Pieces, make_reader, pieces
 
 HEADER = "name,w\n"
+
+
+class Records(NamedTuple):
+    """All that a reader finds in an input."""
+
+    header: str
+    texts: list[str]
+    weights: list[float]
+
+
+@pytest.fixture(params=[1, 2, 3, 7, 1 << 19], autouse=True)
+def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test holds for every size of the pieces that the input is read in."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", request.param)
+
+
+def read_records(text: str, form: str, column: str) -> Records:
+    reader = make_reader(Pieces(io.BytesIO(text.encode("utf-8"))), form, column)
+    reader.begin()
+    records = Records(reader.header, [], [])
+    for batch in reader.batches():
+        records.texts.extend(record.decode("utf-8") for record in batch.records)
+        records.weights.extend(batch.weights.tolist())
+    return records
 
 
 def weights_of(text: str, form: str = "csv") -> list[float]:

@@ -443,3 +443,12 @@ def test_a_long_row_with_many_selected_is_the_order_of_the_same_draws() -> None:
     exponentials = np.random.default_rng(7).standard_exponential(100_000)
     expected = np.argsort(exponentials / weights)[:9000]
     np.testing.assert_array_equal(gt.sample(weights=weights, k=9000, rng=np.random.default_rng(7)), expected)
+
+
+def test_the_others_are_drawn_by_weight_beside_a_gigantic_log_weight(to_xp) -> None:
+    """The weight of item 2 is e^5 times that of item 1, whatever is beside them: 5 standard errors of 3000 rows."""
+    for gigantic in (1e15, 1e17, 1e30, 1e300):
+        rows = np.broadcast_to(np.asarray([gigantic, 0.0, 5.0]), (3000, 3))
+        second = api.host(gt.sample(to_xp(np.array(rows)), 2, rng=1))[:, 1]
+        p = 1.0 / (1.0 + np.exp(-5.0))
+        assert abs(np.mean(second == 2) - p) < 5 * np.sqrt(p * (1 - p) / 3000), gigantic

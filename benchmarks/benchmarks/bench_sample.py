@@ -33,6 +33,77 @@ class Sample:
         self.sample()
 
 
+class SampleAgainstOnePass:
+    """A few items of ten million: all of the work is one look at the weights, checks included."""
+
+    params = ([1, 10, 1000],)
+    param_names = ("k",)
+    timeout = 120
+
+    def setup(self, k):
+        self.weights = random_weights(1, 10_000_000)[0].astype(np.float32)
+        self.sample = sampler(self.weights, "weights", k, generator())
+
+    def time_sample(self, k):
+        self.sample()
+
+    def peakmem_sample(self, k):
+        self.sample()
+
+    def track_ratio_one_pass(self, k):
+        return interleaved_ratio(self.sample, lambda: np.add.reduce(self.weights))
+
+    track_ratio_one_pass.unit = "times as long as np.add.reduce"
+
+    def track_ratio_choice(self, k):
+        rng, probabilities = generator(), self.weights / self.weights.sum(dtype=np.float64)
+        n = len(probabilities)
+        return interleaved_ratio(lambda: rng.choice(n, k, replace=False, p=probabilities), self.sample)
+
+    track_ratio_choice.unit = "times as fast as Generator.choice"
+
+
+class ManyDraws:
+    """A thousand samples of 10 items from one distribution."""
+
+    timeout = 120
+
+    def setup(self):
+        weights = random_weights(1, 100_000)[0]
+        self.probabilities, self.law, self.rng = weights / weights.sum(), gt.Sampler(weights=weights), generator()
+
+    def draw(self):
+        return self.law.sample(10, 1000, rng=self.rng)
+
+    def choice_loop(self):
+        n = len(self.probabilities)
+        return [self.rng.choice(n, 10, replace=False, p=self.probabilities) for _ in range(1000)]
+
+    def time_sampler(self):
+        self.draw()
+
+    def track_ratio_choice_loop(self):
+        return interleaved_ratio(self.choice_loop, self.draw)
+
+    track_ratio_choice_loop.unit = "times as fast as Generator.choice"
+
+
+class Ragged:
+    """A million rows of 4 to 16 items."""
+
+    timeout = 120
+
+    def setup(self):
+        self.offsets = np.concatenate([[0], np.cumsum(generator().integers(4, 17, size=1_000_000))])
+        self.weights, self.rng = random_weights(1, self.offsets[-1])[0], generator()
+
+    def time_sample_ragged(self):
+        gt.sample_ragged(weights=self.weights, offsets=self.offsets, k=3, rng=self.rng)
+
+    def peakmem_sample_ragged(self):
+        gt.sample_ragged(weights=self.weights, offsets=self.offsets, k=3, rng=self.rng)
+
+
 class GumbelKeys:
     params = ([(4096, 100), (1, 1_000_000)], DTYPES)
     param_names = ("rows, n", "dtype")

@@ -77,15 +77,16 @@ def load(rows: Array, place: Place, buffer: Array) -> None:
 
 
 @inner
-def load_centred(rows: Array, place: Place, held: Array, buffer: Array) -> None:
-    """The same, less the values at the items held out first; 0 for keys of -inf."""
+def load_centred(rows: Array, place: Place, held: Array, buffer: Array, keys: bool) -> None:
+    """The same, less the values at the items held out first; 0 for -inf, if these are `keys`."""
     buffer[:] = 0
     for r in range(place.count):
         row = place.first + r
         centre = buffer.dtype.type(rows[row, held[0, row]])
         for i in range(rows.shape[1]):
             value = buffer.dtype.type(rows[row, i])
-            buffer[r * SHORT + i] = value - centre if value > -math.inf else buffer.dtype.type(0)
+            vanished = keys and value == -math.inf
+            buffer[r * SHORT + i] = buffer.dtype.type(0) if vanished else value - centre
 
 
 @inner

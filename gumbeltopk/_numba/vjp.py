@@ -207,7 +207,7 @@ def vjp_rows(
                 c,
                 square,
             )
-        load_centred(cotangent, place, held, g)
+        load_centred(cotangent, place, held, g, False)
         x[:], x_held[:], by_power[first : first + place.count] = 0, 0, 0
         for segment in range(firsts.shape[0] - 1, -1, -1):
             states[0] = firsts[segment]
@@ -236,7 +236,7 @@ def vjp_rows(
             shrinkages[first + r] /= sums[r] + x_held[r] * x_held[r]
             x[r * SHORT + held[0, first + r]] = x_held[r]
         if with_power:
-            load_centred(keys, place, held, t)
+            load_centred(keys, place, held, t, True)
             dot(x, t, place, sums)
             for r in range(place.count):
                 by_power[first + r] += sums[r]

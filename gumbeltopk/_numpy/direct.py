@@ -8,6 +8,7 @@ keys and its temperature, not on its neighbours, so rows may be cut into calls a
   as no weight leaves its range; else in float64;
 * float64 keys run in float64 for beta <= 1. For larger beta, where a step magnifies rounding, they go to the generic
   core, which treats tied items alike to the last bit;
+* with k = 1, a plain softmax, there is no step, and beta does not matter;
 * rows that underflow go to the generic core, too, which takes logarithms.
 
 A gradient in float32 that turns out to be a small rest of large terms is computed again in float64, and so is every
@@ -115,7 +116,7 @@ def forward(
     kind, narrow = _kind(temperature[:, 0]), _allows_float32(temperature[:, 0], k)
 
     def run(rows: slice) -> None:
-        _choose_ways(trajectory, kind, narrow, rows)
+        _choose_ways(trajectory, k, kind, narrow, rows)
         _forward_rows(trajectory, k, rows, a, scratch, kernels)
 
     map_row_blocks(run, keys, k, kernels.rows_in_block(keys.shape[1], k, keys.dtype, False))
@@ -286,7 +287,7 @@ def _indices(rows: Rows) -> npt.NDArray[np.intp]:
 # --- which row goes which way ---------------------------------------------------------------------
 
 
-def _choose_ways(trajectory: Trajectory, kind: Ways, narrow: Flags, rows: slice) -> None:
+def _choose_ways(trajectory: Trajectory, k: int, kind: Ways, narrow: Flags, rows: slice) -> None:
     """Write the ways of a block of rows, and the largest item of each, which is held out in the first step.
 
     `kind` and `narrow`, whether the temperature allows for float32, are (rows,) or (1,).
@@ -301,7 +302,7 @@ def _choose_ways(trajectory: Trajectory, kind: Ways, narrow: Flags, rows: slice)
         # Where even the extremes are harmless each row is: what `_arithmetic` would find, without a look at the rows.
         arithmetic: Any = FLOAT32 if keys.dtype == np.float32 else FLOAT64
     else:
-        arithmetic = _arithmetic(_smallest(keys), high, 1.0 / temperature, narrow, keys.dtype)
+        arithmetic = _arithmetic(_smallest(keys), high, 1.0 / temperature, k, narrow, keys.dtype)
     trajectory.way[rows] = arithmetic * KINDS + _of_rows(kind, rows)
 
 
@@ -313,7 +314,7 @@ def _smallest(keys: Floats) -> Doubles:
     return low
 
 
-def _arithmetic(low: Doubles, high: Doubles, power: Doubles, narrow: Flags, dtype: Any) -> Any:
+def _arithmetic(low: Doubles, high: Doubles, power: Doubles, k: int, narrow: Flags, dtype: Any) -> Any:
     gap = (high - low) * power
     if dtype == np.float32:
         rounded = np.frexp(power)[0] != 0.5
@@ -323,7 +324,7 @@ def _arithmetic(low: Doubles, high: Doubles, power: Doubles, narrow: Flags, dtyp
         found = np.where(narrow & (gap <= DEEPEST_FLOAT32_GAP), in_float32, FLOAT64)
     else:
         in_float64 = np.where(gap <= DEEPEST_ROUNDED_GAP, FLOAT64, FLOAT64_EXACT)
-        found = np.where(power <= 1.0, in_float64, GENERIC)
+        found = np.where((power <= 1.0) | (k == 1), in_float64, GENERIC)
     moderate = (high - low <= DEEPEST_GAP) & (power <= STEEPEST_POWER) & (power >= 1.0 / STEEPEST_POWER)
     return np.where(moderate, found, GENERIC)
 
@@ -331,7 +332,7 @@ def _arithmetic(low: Doubles, high: Doubles, power: Doubles, narrow: Flags, dtyp
 def _allows_float32(temperature: Doubles, k: int) -> Flags:
     power = 1.0 / temperature
     steps_fit = (power >= SMALL_POWER) & (k <= MOST_FLOAT32_STEPS) | (k <= MOST_FLOAT32_STEPS_AT_SMALL_POWER)
-    return steps_fit & (power <= LARGEST_FLOAT32_POWER)
+    return steps_fit & (power <= LARGEST_FLOAT32_POWER) | (k == 1)
 
 
 def _kind(temperature: Doubles) -> Ways:

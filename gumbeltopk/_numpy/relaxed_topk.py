@@ -48,9 +48,8 @@ def forward(
 
 
 def _direct(rows: Any, temperature: Any, power: Any, k: int, keep: bool, xp: Any) -> generic.Result:
-    if rows.dtype == np.float64 and np.any(power > 1.0):
-        result = generic.forward(rows, temperature, power, k, "direct", False, keep and k > 1, xp)
-        return _softmax(result.a, temperature, keep) if k == 1 else result
+    if rows.dtype == np.float64 and np.any(power > 1.0) and k > 1:
+        return generic.forward(rows, temperature, power, k, "direct", False, keep, xp)
     a, trajectory = direct.forward(rows, temperature, k, keep and k > 1, _kernels(rows, k))
     if k == 1:
         return _softmax(a, temperature, keep)

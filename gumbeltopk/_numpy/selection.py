@@ -25,8 +25,12 @@ def first_arrivals(times: Times, k: int, xp: Any) -> Indices:
     return np.take_along_axis(earliest, order, axis=-1)
 
 
-def first_safe_arrivals(times: npt.NDArray[np.float64], k: int) -> Indices | None:
+def first_safe_arrivals(
+    times: npt.NDArray[np.float64], k: int, needed: npt.NDArray[np.integer[Any]] | None = None
+) -> Indices | None:
     """The same for k > 0, twice as fast, or None if these times cannot tell. `times` is overwritten.
+
+    With `needed`, only that many of the k picks of each row matter: the times of the others may be infinite.
 
     Positive numbers of float64 have the order of their bit patterns read as integers. The item's own number is
     written over the lowest bits, so that one partition of integers moves both. The result is exact: if the remaining
@@ -44,6 +48,39 @@ def first_safe_arrivals(times: npt.NDArray[np.float64], k: int) -> Indices | Non
         patterns.partition(k, axis=-1)
     earliest = np.sort(patterns[..., :compared], axis=-1)
     decisive = earliest >> item_bits
-    decided = (decisive[..., 1:] != decisive[..., :-1]).all()
-    safe = earliest[..., 0].min() >= EARLIEST_SAFE_TIME and earliest[..., k - 1].max() < LATEST_SAFE_TIME
-    return earliest[..., :k] & ((1 << item_bits) - 1) if decided and safe else None
+    differ = decisive[..., 1:] != decisive[..., :-1]
+    if needed is None:
+        safe = earliest[..., 0].min() >= EARLIEST_SAFE_TIME and earliest[..., k - 1].max() < LATEST_SAFE_TIME
+        reliable = bool(differ.all()) and safe
+    else:
+        matters = np.arange(compared) < needed[..., np.newaxis]
+        safe_times = (earliest >= EARLIEST_SAFE_TIME) & (earliest < LATEST_SAFE_TIME)
+        reliable = bool((differ | ~matters[..., :-1]).all() and (safe_times | ~matters).all())
+    return earliest[..., :k] & ((1 << item_bits) - 1) if reliable else None
+
+
+def first_arrivals_of_long_row(times: npt.NDArray[np.float64], k: int) -> Indices | None:
+    """The same for one row (1, n) in which many bit patterns are undecided: those are decided by the times.
+
+    None if an early time lacks digits, if a selected one has overflowed, or if the last pick is undecided.
+    """
+    n = times.shape[-1]
+    item_bits = (n - 1).bit_length()
+    patterns = times[0].view(np.int64) & (-1 << item_bits)
+    patterns |= np.arange(n)
+    compared = min(k + 1, n)
+    if compared < n:
+        patterns.partition(k)
+    earliest = np.sort(patterns[:compared])
+    decisive = earliest >> item_bits
+    items = earliest[:k] & ((1 << item_bits) - 1)
+    if earliest[0] < EARLIEST_SAFE_TIME or earliest[k - 1] >= LATEST_SAFE_TIME:
+        return None
+    same_as_next = np.append(decisive[1:] == decisive[:-1], False)
+    if compared > k and same_as_next[k - 1]:
+        return None
+    tied = np.flatnonzero((same_as_next | np.roll(same_as_next, 1))[:k])
+    # Items of equal patterns stand side by side, so sorting all tied items leaves each group where it is.
+    order = np.lexsort((times[0, items[tied]], decisive[tied]))
+    items[tied] = items[tied][order]
+    return np.reshape(items, (1, k))

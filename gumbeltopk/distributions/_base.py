@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _validation, keys, sampling
+from gumbeltopk import _sample_by_keys, _validation, keys
 from gumbeltopk._array_api import Array
 
 LARGEST_SUPPORT = 2_000_000
@@ -65,13 +65,13 @@ class WithoutReplacement:
         integer array, shape + batch shape + (k,)
             In order of selection.
         """
-        lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
-        lengths = tuple(_validation.as_integer(length, "shape") for length in lengths)
-        if any(length < 0 for length in lengths):
-            raise ValueError(f"shape = {lengths} has a negative length")
+        lengths = _validation.check_shape(shape)
         xp = api.namespace_of(self._given)
-        rows = xp.broadcast_to(self._given, (*lengths, *self._given.shape))
-        return sampling.draw(rows, self._in_logs, self._k, rng, xp)
+        return self._draw(xp.broadcast_to(self._given, (*lengths, *self._given.shape)), rng)
+
+    def _draw(self, rows: Array, rng: Any) -> Array:
+        """One sample for each of the rows (..., n), which are a broadcast view of the weights."""
+        return _sample_by_keys.draw(rows, self._in_logs, self._k, rng, api.namespace_of(rows))
 
     def logpmf(self, indices: Any) -> Array:
         """log p of samples (..., k)."""

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gumbeltopk import _array_api as api
 from gumbeltopk import _dispatch, _validation, sampling
 from gumbeltopk._array_api import Array, Namespace
@@ -41,7 +39,7 @@ def prepare(log_weights: Any, indices: Any, check: bool) -> Rows:
         _validation.check_log_values(log_weights, "log_weights", 0, xp)
         _validation.check_distinct(indices)
     _validation.check_k(indices.shape[-1], n)
-    batch = _common_batch(tuple(log_weights.shape[:-1]), tuple(indices.shape[:-1]))
+    batch = _validation.common_batch(tuple(log_weights.shape[:-1]), tuple(indices.shape[:-1]), "log_weights")
     wide = xp.astype(log_weights, api.work_float(xp, api.device_of(log_weights)), copy=False)
     wide = api.flatten_batch(xp.broadcast_to(wide, (*batch, n)), xp)
     flat = api.flatten_batch(xp.broadcast_to(indices, (*batch, indices.shape[-1])), xp)
@@ -50,15 +48,6 @@ def prepare(log_weights: Any, indices: Any, check: bool) -> Rows:
     with api.quiet():
         complement = _log_total(xp.where(outside, wide, -math.inf), xp)
     return Rows(xp, log_weights.dtype, tuple(log_weights.shape), batch, wide, flat, outside, selected, complement)
-
-
-def _common_batch(weights: tuple[int, ...], indices: tuple[int, ...]) -> tuple[int, ...]:
-    try:
-        return np.broadcast_shapes(weights, indices)
-    except ValueError:
-        raise ValueError(
-            f"indices has the batch shape {indices}, which does not broadcast with {weights} of log_weights"
-        ) from None
 
 
 def _log_total(logs: Array, xp: Namespace) -> Array:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from gumbeltopk import _array_api as api
+from gumbeltopk import _validation
 from gumbeltopk._array_api import Array
-from gumbeltopk.distributions import _rows
+from gumbeltopk.distributions import _entropy, _rows
 from gumbeltopk.distributions._base import WithoutReplacement
+from gumbeltopk.distributions._entropy import EntropyEstimate
 from gumbeltopk.operator import Facts, Residuals, operator
 
 __all__ = ["PlackettLuce", "ordered_logpmf"]
@@ -95,8 +98,57 @@ class PlackettLuce(WithoutReplacement):
     """
 
     def logpmf(self, indices: Any) -> Array:
-        """log p of ordered samples (..., k); see `ordered_logpmf`."""
+        """log p of ordered samples (..., k), or of their first items (..., m), m < k; see `ordered_logpmf`.
+
+        A partial ranking has the probability of all samples that begin with it: the first m factors of eq. 1.
+        """
         return ordered_logpmf(self.log_weights, self._check_size(indices))
+
+    def _check_size(self, indices: Any) -> Array:
+        indices = _validation.adopt_indices(indices, self.n, self._given, "the weights")
+        return indices if indices.shape[-1] < self.k else super()._check_size(indices)
+
+    def mode(self) -> Array:
+        """The most probable ordered sample (..., k): the k largest weights, largest first, ties to the lower items.
+
+        An item of larger weight in the place of one of S makes each factor of eq. 1 larger, or leaves it. Of the
+        orders of one subset, the descending one has the smallest denominators.
+        """
+        xp = api.namespace_of(self._given)
+        return xp.argsort(self._given, axis=-1, descending=True, stable=True)[..., : self.k]
+
+    @overload
+    def entropy(self, method: Literal["exact"] = "exact", *, rng: Any = None, samples: int = 1000) -> Array: ...
+
+    @overload
+    def entropy(self, method: Literal["mc"], *, rng: Any = None, samples: int = 1000) -> EntropyEstimate: ...
+
+    def entropy(self, method: str = "exact", *, rng: Any = None, samples: int = 1000) -> Array | EntropyEstimate:
+        """-E log p in nats.
+
+        Parameters
+        ----------
+        method : "exact" or "mc"
+            Over all subsets that may have been drawn before the last step, for small n; or from samples: the mean of
+            the sum of the entropies of the k steps, given the items drawn before, which is unbiased.
+        rng : None, int, SeedSequence, Generator or CounterRNG
+            After SPEC 7; for "mc".
+        samples : int
+            For "mc".
+
+        Returns
+        -------
+        array (...), or for "mc" a named tuple of arrays (value, standard_error)
+
+        Raises
+        ------
+        ValueError
+            Too many subsets for "exact".
+        """
+        samples = _entropy.check_method(method, samples)
+        if method == "exact":
+            return _entropy.exact("ordered_entropy", self.log_weights, self.k)
+        return _entropy.from_samples(self.log_weights, self.k, samples, rng, _entropy.sum_of_step_entropies)
 
     def enumerate_support(self) -> Array:
         """All n! / (n - k)! ordered samples, in lexicographic order; for small n.

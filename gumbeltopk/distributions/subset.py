@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
+from gumbeltopk import _array_api as api
 from gumbeltopk._array_api import Array
-from gumbeltopk.distributions import _rows
+from gumbeltopk.distributions import _entropy, _rows, inclusion
 from gumbeltopk.distributions._base import WithoutReplacement
+from gumbeltopk.distributions._entropy import EntropyEstimate
 from gumbeltopk.operator import Facts, Residuals, operator
 
 __all__ = ["SubsetDistribution", "subset_logpmf"]
@@ -78,6 +80,10 @@ subset_logpmf.jvp_rule(_rows.jvp)
 subset_logpmf.vjp_rule(_rows.vjp)
 
 
+def _surprise(log_weights: Array, indices: Array) -> Array:
+    return -subset_logpmf(log_weights, indices, check=False)
+
+
 class SubsetDistribution(WithoutReplacement):
     """Subsets of k items drawn without replacement, p(S | w) (eq. 2).
 
@@ -103,6 +109,78 @@ class SubsetDistribution(WithoutReplacement):
     def logpmf(self, indices: Any) -> Array:
         """log p of subsets (..., k) in any order; see `subset_logpmf`."""
         return subset_logpmf(self.log_weights, self._check_size(indices))
+
+    def mode(self) -> Array:
+        """The most probable subset (..., k): the k largest weights, ties to the lower items. Items increasing.
+
+        An item of larger weight in the place of one of S, order by order, makes each factor of eq. 1 larger, or leaves
+        it: so it does to their sum, eq. 2.
+        """
+        xp = api.namespace_of(self._given)
+        order = xp.argsort(self._given, axis=-1, descending=True, stable=True)
+        return xp.sort(order[..., : self.k], axis=-1)
+
+    @overload
+    def entropy(self, method: Literal["exact"] = "exact", *, rng: Any = None, samples: int = 1000) -> Array: ...
+
+    @overload
+    def entropy(self, method: Literal["mc"], *, rng: Any = None, samples: int = 1000) -> EntropyEstimate: ...
+
+    def entropy(self, method: str = "exact", *, rng: Any = None, samples: int = 1000) -> Array | EntropyEstimate:
+        """-E log p(S) in nats.
+
+        Parameters
+        ----------
+        method : "exact" or "mc"
+            Over all subsets, for small n; or from samples: the mean of -log p(S), which is unbiased.
+        rng : None, int, SeedSequence, Generator or CounterRNG
+            After SPEC 7; for "mc".
+        samples : int
+            For "mc".
+
+        Returns
+        -------
+        array (...), or for "mc" a named tuple of arrays (value, standard_error)
+
+        Raises
+        ------
+        ValueError
+            Too many subsets for "exact".
+
+        Examples
+        --------
+        >>> import gumbeltopk as gt
+        >>> subsets = gt.SubsetDistribution(weights=[0.1, 0.2, 0.3, 0.4], k=2)
+        >>> round(float(subsets.entropy()), 8)
+        1.5856897
+        >>> estimate = subsets.entropy("mc", rng=0)
+        >>> bool(abs(estimate.value - subsets.entropy()) < 5 * estimate.standard_error)
+        True
+        """
+        samples = _entropy.check_method(method, samples)
+        if method == "exact":
+            return _entropy.exact("subset_entropy", self.log_weights, self.k)
+        return _entropy.from_samples(self.log_weights, self.k, samples, rng, _surprise)
+
+    def inclusion_probabilities(self) -> Array:
+        """P(i in S) (..., n); see `gumbeltopk.inclusion_probabilities`."""
+        return inclusion.inclusion_probabilities(self.log_weights, self.k)
+
+    def joint_inclusion_probabilities(self, pairs: Any = None) -> Array:
+        """P(i and j in S) (..., n, n) or (..., m); see `gumbeltopk.joint_inclusion_probabilities`."""
+        return inclusion.joint_inclusion_probabilities(self.log_weights, self.k, pairs=pairs)
+
+    def mean(self) -> Array:
+        """The mean of the k-hot vector (..., n): the inclusion probabilities."""
+        return self.inclusion_probabilities()
+
+    def cov(self) -> Array:
+        """The covariance of the k-hot vector (..., n, n): pi_ij - pi_i pi_j."""
+        return inclusion.covariance(self.log_weights, self.k)
+
+    def marginal_log_odds(self) -> Array:
+        """log(pi / (1 - pi)) (..., n), exact at both ends: -inf for a weight of zero, inf for a certain item."""
+        return inclusion.marginal_log_odds(self.log_weights, self.k)
 
     def enumerate_support(self) -> Array:
         """All n choose k subsets, items increasing, in lexicographic order; for small n.

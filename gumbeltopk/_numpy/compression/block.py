@@ -71,6 +71,20 @@ class Split(NamedTuple):
     power_sums: Floats  # (rows, P)
 
 
+class Points(NamedTuple):
+    """What the k steps leave at heavy items and nodes."""
+
+    good: npt.NDArray[np.bool_]  # (rows,): the tolerance is met
+    bound: Floats  # (rows,): of what was neglected, relative
+    bins: measure.Bins
+    out_of_bins: int
+    weights: Floats  # (rows, N)
+    states: Floats | None  # (k, rows, N), if the trajectory was to be kept
+    at_items: Floats  # (rows, items): the value at the heavy items that are in no bin
+    at_binned: Floats  # (binned,): and at those that are
+    polynomial: Floats  # (rows, P): coefficients of the value of a light item of weight v
+
+
 def attempt(
     keys: Any, temperature: Floats, power: Any, k: int, effort: Effort, keep: bool, out: Any, loops: Loops = NUMPY
 ) -> Attempt:
@@ -79,8 +93,24 @@ def attempt(
     t = np.array(np.broadcast_to(temperature, (rows, 1)))
     v = np.empty_like(keys) if keep else out
     split = _split_row(keys, t, k, effort, v) if n >= LONG_ROW else _split_rows(keys, t, k, effort, v)
-    size, degree, heavy = keys.dtype.itemsize, split.power_sums.shape[1], split.heavy.shape[1]
-    out_of_bins = _out_of_bins(split, t, k) if effort.bins else heavy
+    points = run_points(split, t, power, k, effort.bins, keep, loops)
+    measure.evaluate(points.polynomial, split.v, out)
+    write_heavy(out, split.kept, points.bins, points.at_items, points.at_binned)
+    block = None
+    if points.states is not None:
+        fixed = np.asarray(split.power_sums.shape[1]), np.asarray(points.out_of_bins)
+        block = Block(np.arange(rows), v, split.kept, split.log_v, t, points.states, points.weights, *fixed)
+    return Attempt(points.good, points.bound, block)
+
+
+def run_points(
+    split: Split, t: Floats, power: Any, k: int, with_bins: bool, keep: bool, loops: Loops = NUMPY
+) -> Points:
+    """The k steps of rows that have been split; the places of their items (`v` and `kept`) do not matter here."""
+    rows, heavy = split.heavy.shape
+    dtype, degree = split.heavy.dtype, split.power_sums.shape[1]
+    size = dtype.itemsize
+    out_of_bins = _out_of_bins(split, t, k) if with_bins else heavy
     bins = bins_of(split.log_v, out_of_bins, ORDER[size])
     weights = np.concatenate(
         [
@@ -92,24 +122,21 @@ def attempt(
     )
     node_v = np.concatenate([np.exp(bins.log_nodes), measure.power_nodes(degree)])
     p, per_v = _first_state(split.heavy[:, bins.exact], split.threshold, t, weights, node_v)
-    narrow = keys.dtype == np.float32 and k <= MOST_FLOAT32_STEPS and recursion.holds_out(rows, power)
+    narrow = dtype == np.float32 and k <= MOST_FLOAT32_STEPS and recursion.holds_out(rows, power)
     if narrow and np.min(per_v) > SMALLEST_FLOAT32_SHARE:
         p = p.astype(np.float32)  # no step magnifies an error, and no share is lost
     result = loops.run(p, weights, power, k, keep)
 
     at_items, at_bins, at_powers = np.split(result.total, [len(bins.exact), weights.shape[1] - degree], axis=1)
-    measure.evaluate(measure.coefficients(at_powers), split.v, out)
-    write_heavy(out, split.kept, bins, at_items, measure.read_bins(bins, at_bins[0]))
-
     neglected = bound.neglected(bound.reach(per_v * result.slope, t), degree)
     last_term = measure.last_terms(bins, at_bins[0])
     good = (neglected <= TOLERANCE[size]) & (last_term <= LARGEST_LAST_TERM[size])
     good &= (result.log_mass >= generic.SMALLEST_LOG_MASS) & np.isfinite(result.total).all(axis=-1)
-    block = None
-    if result.states is not None:
-        fixed = np.asarray(degree), np.asarray(out_of_bins)
-        block = Block(np.arange(rows), v, split.kept, split.log_v, t, result.states, weights, *fixed)
-    return Attempt(good, neglected + last_term, block)
+    at_binned = measure.read_bins(bins, at_bins[0])
+    polynomial = measure.coefficients(at_powers)
+    return Points(
+        good, neglected + last_term, bins, out_of_bins, weights, result.states, at_items, at_binned, polynomial
+    )
 
 
 def bins_of(log_v: Floats, out_of_bins: int, order: int) -> measure.Bins:

@@ -72,26 +72,51 @@ class _Expansion(NamedTuple):
     def columns(self, g: Any, heavy: Floats) -> linear_recursion.Columns:
         """The columns of a derivative for inputs `g`, which are `heavy` at the heavy items."""
         sums = measure.power_sums(self.block.v, int(self.block.degree), factor=g)
-        of_bins = measure.bin_weights(self.bins, heavy[0, self.bins.binned])
-        node_weights = np.concatenate(
-            [np.broadcast_to(of_bins, (len(sums), len(of_bins))), measure.node_weights(sums)], axis=1
-        )
-        return linear_recursion.columns(heavy[:, self.bins.exact], node_weights, self.block.weights)
+        return columns_of_inputs(self.bins, heavy, sums, self.block.weights)
 
     def read(self, columns: Floats, g: Any) -> Any:
         """g E(v) + D(v) of all items (rows, n)."""
         block, bins = self.block, self.bins
-        items, degree = len(bins.exact), int(block.degree)
-        at_items, e, d = np.split(columns, [items, (items + columns.shape[1]) // 2], axis=1)
-        in_bins = e.shape[1] - degree
         result = np.empty_like(block.v)
-        e_powers, d_powers = measure.coefficients(e[:, in_bins:]), measure.coefficients(d[:, in_bins:])
-        measure.evaluate_pair(e_powers, d_powers, block.v, g, result)
-        e_binned, d_binned = (measure.read_bins(bins, values[0, :in_bins]) for values in (e, d))
-        binned = g[0, block.kept[0, bins.binned]] * e_binned + d_binned
-        write_heavy(result, block.kept, bins, at_items, binned)
+        at = read_columns(bins, columns, int(block.degree))
+        measure.evaluate_pair(at.e, at.d, block.v, g, result)
+        write_heavy(result, block.kept, bins, at.items, at.binned(g[0, block.kept[0, bins.binned]]))
         return result
 
 
 def _expansion(block: Block) -> _Expansion:
     return _Expansion(block, bins_of(block.log_v, int(block.out_of_bins), ORDER[block.v.dtype.itemsize]))
+
+
+def columns_of_inputs(bins: measure.Bins, heavy: Floats, sums: Floats, weights: Floats) -> linear_recursion.Columns:
+    """The columns for inputs g of the heavy items (rows, m) and power sums of g v^q over the light ones (rows, P)."""
+    of_bins = measure.bin_weights(bins, heavy[0, bins.binned])
+    node_weights = np.concatenate(
+        [np.broadcast_to(of_bins, (len(sums), len(of_bins))), measure.node_weights(sums)], axis=1
+    )
+    return linear_recursion.columns(heavy[:, bins.exact], node_weights, weights)
+
+
+class Reading(NamedTuple):
+    """The columns of a derivative, ready to be read at all items."""
+
+    items: Floats  # (rows, items): of the heavy items that are in no bin
+    e_binned: Floats  # (binned,): E and D of those that are
+    d_binned: Floats
+    e: Floats  # (rows, P): coefficients of E and D of the light items
+    d: Floats
+
+    def binned(self, g: Floats) -> Floats:
+        """g E(v) + D(v) of the binned items (binned,)."""
+        return g * self.e_binned + self.d_binned
+
+
+def read_columns(bins: measure.Bins, columns: Floats, degree: int) -> Reading:
+    """From the values of all columns (rows, columns)."""
+    items = len(bins.exact)
+    at_items, e, d = np.split(columns, [items, (items + columns.shape[1]) // 2], axis=1)
+    in_bins = e.shape[1] - degree
+    e_binned, d_binned = (measure.read_bins(bins, values[0, :in_bins]) for values in (e, d))
+    return Reading(
+        at_items, e_binned, d_binned, measure.coefficients(e[:, in_bins:]), measure.coefficients(d[:, in_bins:])
+    )

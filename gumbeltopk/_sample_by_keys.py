@@ -1,0 +1,149 @@
+"""Sampling by keys: the k earliest arrivals of each row, for every array library; on NumPy in memory that stays flat.
+
+Rows have their items last and are checked. `needed`, where it is given, is the number of picks of each row that
+matter: a row with fewer items of positive weight has no more, and what stands behind them is left to the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gumbeltopk import _array_api as api
+from gumbeltopk import _dispatch, _random, keys
+from gumbeltopk._array_api import Array, Namespace
+from gumbeltopk._numpy import selection as numpy_selection
+
+SMALLEST_EXPONENTIAL = float(np.finfo(np.float64).smallest_normal)  # a draw of exactly 0 would be an infinite key
+BLOCK_ITEMS = 1 << 15  # items drawn at a time on NumPy: the block stays in cache and memory stays flat
+
+
+def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace, needed: Array | None = None) -> Array:
+    """`sample` of checked rows (..., n); the rows may be a broadcast view."""
+    device = api.device_of(rows)
+    if k == 0 or 0 in rows.shape:
+        return xp.zeros((*rows.shape[:-1], k), dtype=api.index_dtype(xp, device), device=device)
+    if not api.is_numpy_namespace(xp) or math.prod(rows.shape) <= BLOCK_ITEMS or isinstance(rng, _random.CounterRNG):
+        exponentials = _random.standard_exponential(rng, tuple(rows.shape), xp, device)
+        return select_first(rows, in_logs, k, exponentials, xp, needed=needed)
+    return _draw_in_blocks(rows, in_logs, k, _random.numpy_generator(rng), xp, needed)
+
+
+def select_first(
+    rows: Array,
+    in_logs: bool,
+    k: int,
+    exponentials: Array,
+    xp: Namespace,
+    scratch: Array | None = None,
+    needed: Array | None = None,
+) -> Array:
+    """The k earliest arrivals of each row: by T itself where that is safe, else by log T."""
+    if api.is_numpy_namespace(xp):  # elsewhere a look at the times would wait for the device
+        with api.quiet():
+            weights = np.exp(rows, out=scratch, dtype=np.float64) if in_logs else rows
+            times = np.divide(exponentials, weights, out=scratch)
+        indices = _first_safe_arrivals(times, k, needed)
+        if indices is not None:
+            return indices
+    if not in_logs:
+        return _dispatch.core("first_arrivals", xp)(keys.log_times(rows, False, exponentials, xp), k, xp)
+    return _first_by_log_times(xp.log(exponentials), xp.astype(rows, exponentials.dtype, copy=False), k, xp)
+
+
+def _first_safe_arrivals(times: Any, k: int, needed: Any) -> Any:
+    n = times.shape[-1]
+    if times.size > n or n * k * k <= numpy_selection.LARGEST_N_K_SQUARED or needed is not None:
+        return numpy_selection.first_safe_arrivals(times, k, needed)
+    indices = numpy_selection.first_arrivals_of_long_row(times.reshape(1, n), k)
+    return None if indices is None else indices.reshape(*times.shape[:-1], k)
+
+
+def _first_by_log_times(log_exponentials: Array, logs: Array, k: int, xp: Namespace) -> Array:
+    """The k smallest log E - log w, ties of the rounded difference decided by what was rounded off.
+
+    Beside a log-weight of -1e17, a mask say, the noise is lost in the difference; among several such items it must
+    still decide.
+    """
+    with api.quiet():
+        times = log_exponentials - logs
+        virtual = times - log_exponentials  # TwoDiff: times + rounded_off = log E - log w exactly
+        rounded_off = (log_exponentials - (times - virtual)) - (logs + virtual)
+    rounded_off = xp.where(xp.isfinite(rounded_off), rounded_off, 0.0)
+    order = xp.argsort(rounded_off, axis=-1, stable=True)
+    first = xp.argsort(xp.take_along_axis(times, order, axis=-1), axis=-1, stable=True)[..., :k]
+    return xp.take_along_axis(order, first, axis=-1)
+
+
+class _BlockSampler:
+    """Samples one block of rows after the other, in memory that is taken once."""
+
+    def __init__(self, items: int, in_logs: bool, rng: np.random.Generator, xp: Namespace) -> None:
+        self.in_logs = in_logs
+        self.rng = rng
+        self.xp = xp
+        self.exponentials = np.empty(items)
+        self.times = np.empty(items)
+
+    def __call__(self, rows: Any, k: int, needed: Any = None) -> tuple[Any, Any]:
+        """Indices (rows, k), and the exponentials of all items, which the next call overwrites."""
+        exponentials = self.exponentials[: rows.size].reshape(rows.shape)
+        self.rng.standard_exponential(out=exponentials)
+        np.maximum(exponentials, SMALLEST_EXPONENTIAL, out=exponentials)
+        times = self.times[: rows.size].reshape(rows.shape)
+        return select_first(rows, self.in_logs, k, exponentials, self.xp, times, needed), exponentials
+
+
+def _draw_in_blocks(rows: Any, in_logs: bool, k: int, rng: np.random.Generator, xp: Namespace, needed: Any) -> Any:
+    # The draws are made in C order, so the result is that of one pass over the whole array.
+    batch, n = rows.shape[:-1], rows.shape[-1]
+    indices = np.empty((math.prod(batch), k), dtype=np.int64)
+    flat_rows = _flat_row_getter(rows)
+    flat_needed = None if needed is None else needed.reshape(-1)
+    items_in_part = max(BLOCK_ITEMS, 8 * k)
+    rows_in_block = max(1, BLOCK_ITEMS // n)
+    sample_block = _BlockSampler(min(rows_in_block * n, items_in_part), in_logs, rng, xp)
+    for first in range(0, len(indices), rows_in_block):
+        block = flat_rows(first, min(first + rows_in_block, len(indices)))
+        block_needed = None if flat_needed is None else flat_needed[first : first + len(block)]
+        if n <= items_in_part:
+            indices[first : first + len(block)], _ = sample_block(block, k, block_needed)
+        else:
+            indices[first] = _select_from_parts(block, k, items_in_part, sample_block, block_needed)
+    return indices.reshape(*batch, k)
+
+
+def _select_from_parts(row: Any, k: int, items_in_part: int, sample_part: _BlockSampler, needed: Any) -> Any:
+    """One long row (1, n): the k earliest of each part of it, then the k earliest of those."""
+    items, rows, exponentials = [], [], []
+    for first in range(0, row.shape[-1], items_in_part):
+        part = row[:, first : first + items_in_part]
+        part_k = min(k, part.shape[-1])
+        part_needed = None if needed is None else np.minimum(count_positive(part, sample_part.in_logs, np), part_k)
+        chosen, drawn = sample_part(part, part_k, part_needed)
+        items.append(first + chosen)
+        rows.append(np.take_along_axis(part, chosen, axis=-1))
+        exponentials.append(np.take_along_axis(drawn, chosen, axis=-1))
+    finalists, finalist_exponentials = np.concatenate(rows, axis=-1), np.concatenate(exponentials, axis=-1)
+    winners = select_first(finalists, sample_part.in_logs, k, finalist_exponentials, sample_part.xp, needed=needed)
+    return np.take_along_axis(np.concatenate(items, axis=-1), winners, axis=-1)
+
+
+def _flat_row_getter(rows: Any) -> Any:
+    """A function (first, last) -> rows first .. last - 1 in C order, without copying a broadcast array whole."""
+    batch = rows.shape[:-1]
+    if len(batch) == 1:
+        return lambda first, last: rows[first:last]
+    if len(batch) == 0:
+        return lambda first, last: rows[None]
+    if rows.flags.c_contiguous:
+        flat = rows.reshape(-1, rows.shape[-1])
+        return lambda first, last: flat[first:last]
+    return lambda first, last: rows[np.unravel_index(np.arange(first, last), batch)]
+
+
+def count_positive(rows: Array, in_logs: bool, xp: Namespace) -> Array:
+    """Number of items of positive weight in each row."""
+    return xp.count_nonzero(rows > (-math.inf if in_logs else 0.0), axis=-1)

@@ -1,0 +1,1 @@
+"""What a `gumbeltopk.Reservoir` is made of: the earliest arrivals so far, chunks, sums of weights, and checkpoints."""
