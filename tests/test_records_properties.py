@@ -103,19 +103,28 @@ def test_rows_are_those_of_the_csv_module_in_pieces_of_any_size(table: tuple[str
     assert read_in_pieces(text.encode(), size) == (records[0].decode(), records[1:], weights)
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(st.text(alphabet='1,"\n\r\0_ é', max_size=30)), SIZES)
-def test_any_text_gives_the_same_rows_or_the_same_complaint_in_pieces_of_any_size(texts: list[str], size: int) -> None:
-    """No table at all, most of the time: whatever is found or said does not depend on the pieces."""
-    data = ("a,w\n" + "".join(texts)).encode()
+def outcome(data: bytes, size: int, skip: bool) -> object:
+    """What is found, or what is said."""
+    try:
+        return read_in_pieces(data, size, skip=skip)
+    except BadRecord as error:
+        return str(error)
 
-    def outcome(size: int) -> object:
-        try:
-            return read_in_pieces(data, size)
-        except BadRecord as error:
-            return str(error)
 
-    assert outcome(size) == outcome(1 << 20)
+@settings(max_examples=800, deadline=None)
+@given(
+    st.lists(st.sampled_from(["1", ",1\n", "a", '"', '""', ",", "\n", "\r", "\r\n", "\0", "_", " ", "é", '",1\n"'])),
+    SIZES,
+    st.booleans(),
+)
+def test_any_text_gives_the_same_rows_or_the_same_complaint(parts: list[str], size: int, skip: bool) -> None:
+    """No table at all, most of the time: nothing depends on the pieces, nor on the fast way."""
+    data = ("a,w\n" + "".join(parts)).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(separated, "read_plain", lambda *arguments: None)
+        expected = outcome(data, 1 << 20, skip)
+    assert outcome(data, size, skip) == expected
+    assert outcome(data, 1 << 20, skip) == expected
 
 
 @settings(max_examples=200, deadline=None)
@@ -155,15 +164,32 @@ def test_objects_are_the_lines_in_pieces_of_any_size(lines: list[str], size: int
 def test_plain_rows_are_taken_the_fast_way() -> None:
     """So that the other tests speak of it."""
     for end in (b"\n", b"\r\n"):
-        batch = read_plain(end.join([b"a,1.5,x", "é,2e-3,".encode(), b",0.00,y", b""]), ",", 3, 1)
-        assert batch is not None
-        assert batch.weights.tolist() == [1.5, 0.002, 0.0]
-        assert list(batch.records) == [b"a,1.5,x" + end, "é,2e-3,".encode() + end, b",0.00,y" + end]
+        for last in (b"z", b'"z"', b'"a""b"', b'""', b'""""', b'",\n\r"'):
+            rows = [row + end for row in (b"a,1.5,x", "é,2e-3,".encode(), b',"0.00",y', b"z,3," + last)]
+            found = read_plain(b"".join(rows), ",", 3, 1)
+            assert found is not None
+            assert found[0].weights.tolist() == [1.5, 0.002, 0.0, 3.0]
+            assert list(found[0].records) == rows
+            assert found[1] == len(b"".join(rows))
+
+
+def test_weights_in_the_last_column_may_have_quotes_and_carriage_returns() -> None:
+    found = read_plain(b'a,"1"\r\nb,2\r\n', ",", 2, 1)
+    assert found is not None
+    assert found[0].weights.tolist() == [1.0, 2.0]
+
+
+def test_a_row_that_does_not_end_is_left_over() -> None:
+    found = read_plain(b'a,1\n"b\n",2\n"c\n,3\n', ",", 2, 1)
+    assert found is not None
+    assert list(found[0].records) == [b"a,1\n", b'"b\n",2\n']
+    assert found[1] == len(b'a,1\n"b\n",2\n')
 
 
 @pytest.mark.parametrize(
     "line",
-    [b'"a",1', b"a", b"a,1,2", b"", b"a,", b"a, ", b"a,x", b"a,1_0", b"a,-1", b"a,nan", b"a,inf", b"a,1e999",
+    [b'"a"b,1', b'a"b,1', b'a"b",1', b'"a" ,1', b' "a",1', b'a,"1" ', b'a,"1""2"', b'a,""', b'"a"\r,1',
+     b"a", b"a,1,2", b"", b"a,", b"a, ", b"a,x", b"a,1_0", b"a,-1", b"a,nan", b"a,inf", b"a,1e999",
      b"a,1e-999", b"a,1\0", b"\xff,1", b"a\rb,1", b"a," + b"1" * 65],
 )  # fmt: skip
 @pytest.mark.parametrize("before", [b"", b"b,2\n"])
@@ -179,9 +205,9 @@ def test_what_is_not_plain_is_left_to_the_careful_way(line: bytes, before: bytes
 def test_fast_numbers_are_the_nearest_floats(numbers: list[float], form: str) -> None:
     """Those of Python's float, to the last bit."""
     texts = [form % number for number in numbers]
-    batch = read_plain("".join(f"{text}\n" for text in texts).encode(), ",", 1, 0)
-    if batch is not None:
-        assert batch.weights.tobytes() == np.asarray([float(text) for text in texts]).tobytes()
+    found = read_plain("".join(f"{text}\n" for text in texts).encode(), ",", 1, 0)
+    if found is not None:
+        assert found[0].weights.tobytes() == np.asarray([float(text) for text in texts]).tobytes()
     else:  # a number that rounding has made infinite or zero
         assert any(
             float(text) == np.inf or (float(text) == 0 and number > 0)

@@ -1,7 +1,7 @@
 """CSV and TSV: rows as the csv module reads them, with the text of each, from pieces of the input.
 
-Lines without quotes are taken apart at once (`plain`). The careful way goes by the csv module, row by row, and it
-alone decides what is a row and what is wrong with one; the fast way gives up where it is in doubt.
+Plain rows are taken apart at once (`plain`). The careful way goes by the csv module, row by row, and it alone decides
+what is a row and what is wrong with one; the fast way gives up where it is in doubt.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LINE_END = r"\r\n?|\n"
 # Lines of a text that ends with a line end. (io.StringIO would do, but it takes four bytes a character.)
 LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)")
 LONGEST_FIELD = 2**31 - 1  # all that a C long holds on every system; the default of csv is 131072
-CAREFUL_BYTES = 1 << 16  # taken row by row from where a quote stands, before the fast way is tried again
+CAREFUL_BYTES = 1 << 16  # taken row by row before the fast way is tried again
 ADVICE = "check its quotes and --format"
 
 
@@ -92,28 +92,22 @@ class TableReader:
     def batches(self) -> Iterator[Batch]:
         """All records, in order."""
         while piece := self._pieces.next(lone_returns=True):
-            without_quotes = _length_without_quotes(piece)
-            if without_quotes:
-                yield self._read_without_quotes(piece, without_quotes)
-            else:
-                yield self._read_with_quotes(piece)
+            yield self._read_at_once(piece) or self._read_carefully(piece)
 
-    def _read_without_quotes(self, piece: bytes, length: int) -> Batch:
-        """The lines that a piece begins with, where no field is quoted."""
-        is_last = self._pieces.at_end and length == len(piece)
-        lines = piece[:length]
-        if is_last and not lines.endswith((b"\n", b"\r")):
-            lines += self._line_end.encode("ascii")
-        self._pieces.give_back(piece[length:])
-        batch = read_plain(lines, self._delimiter, len(self.names), self._place)
-        if batch is None:
-            batch, _ = self._take_apart(decode(lines, self._line), is_last)
-        else:
-            self._line += len(batch.weights)
+    def _read_at_once(self, piece: bytes) -> Batch | None:
+        """The rows that end in a piece, if they are plain."""
+        is_last = self._pieces.at_end
+        text = piece + self._line_end.encode("ascii") if is_last and not piece.endswith((b"\n", b"\r")) else piece
+        found = read_plain(text, self._delimiter, len(self.names), self._place)
+        if found is None or (is_last and found[1] < len(text)):  # a quote that is never closed
+            return None
+        batch, length = found
+        self._line += text.count(b"\n", 0, length) + _lone_returns(text[:length])
+        self._pieces.give_back(piece[length:], wants_more=length < len(piece))
         return batch
 
-    def _read_with_quotes(self, piece: bytes) -> Batch:
-        """Some records, the first of which may have quotes; none, if it does not end in this piece."""
+    def _read_carefully(self, piece: bytes) -> Batch:
+        """Some rows; none, if the first does not end in this piece."""
         is_last = self._pieces.at_end
         size = CAREFUL_BYTES
         while True:
@@ -192,10 +186,8 @@ def _split_rows(text: str, delimiter: str) -> Iterator[Row]:
         lines.clear()
 
 
-def _length_without_quotes(piece: bytes) -> int:
-    """The length of the whole lines before the first quote."""
-    quote = piece.find(b'"')
-    return len(piece) if quote < 0 else piece.rfind(b"\n", 0, quote) + 1
+def _lone_returns(text: bytes) -> int:
+    return text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0
 
 
 def _count_lines(text: str) -> int:
