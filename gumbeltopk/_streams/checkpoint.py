@@ -35,10 +35,10 @@ NPY_VERSION = (1, 0)
 class CheckpointError(ValueError):
     """A file that is no checkpoint of this package, or not as it was written.
 
-    Parameters
+    Attributes
     ----------
-    *args : object
-        The message, as for any ValueError: the file, and what is wrong with it.
+    args : tuple of str
+        The message, as of any ValueError: the file, and what is wrong with it.
 
     Examples
     --------
