@@ -137,7 +137,7 @@ def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], che
         _check_temperature_values(as_real_array(temperature, "temperature"))
     temperature = adopt(temperature, "temperature", keys, "keys")
     shape = tuple(temperature.shape)
-    if not _broadcasts_to(shape, batch):
+    if not broadcasts_to(shape, batch):
         raise ValueError(
             f"temperature has shape {shape}, which does not broadcast to the batch shape {batch}; "
             "give one temperature, or one for each row, without an axis for the items"
@@ -161,8 +161,7 @@ def check_maximum(maximum: Any, log_weights: Array, batch: tuple[int, ...], chec
     """The largest key as a floating array whose shape broadcasts to the batch shape, and no further."""
     maximum = adopt(maximum, "maximum", log_weights, "log_weights")
     shape = tuple(maximum.shape)
-    fits = len(shape) <= len(batch) and all(m in (1, b) for m, b in zip(reversed(shape), reversed(batch), strict=False))
-    if not fits:
+    if not broadcasts_to(shape, batch):
         raise ValueError(
             f"maximum has shape {shape}, which does not broadcast to the batch shape {batch}; "
             "give one number, or one for each row, without an axis for the items"
@@ -182,6 +181,11 @@ def check_method(method: Any, steps: bool, xp: Namespace) -> None:
         raise ValueError("method = 'compressed' makes no steps of all items; pass 'auto' or 'direct' with steps=True")
     if method == "compressed" and not api.is_numpy_namespace(xp):
         raise ValueError(f"method = 'compressed' is for NumPy arrays, not {api.namespace_name(xp)}'s; pass 'auto'")
+
+
+def broadcasts_to(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
+    """Whether an array of this shape has one number, or one for each row of the batch."""
+    return len(shape) <= len(batch) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(batch), strict=False))
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -360,155 +364,3 @@ def check_tangent(tangent: Any, label: str, residuals: Any, argument: str) -> Ar
             f"{residuals.operator}: {label} has shape {tuple(tangent.shape)}, but {what} has {shape}; they must agree"
         )
     return tangent
-
-
-# --- streams --------------------------------------------------------------------------------------
-
-
-def check_reservoir_size(k: Any) -> int:
-    """The number of items that a reservoir keeps, at least 1."""
-    number = as_integer(k, "k")
-    if number < 1:
-        raise ValueError(f"k = {number} keeps nothing; pass 1 or more")
-    return number
-
-
-def check_item_number(value: Any, name: str, count: int = 0) -> int:
-    """The number of the first of `count` items; all of them fit in 64 bits."""
-    number = as_integer(value, name)
-    if not 0 <= number <= 2**63 - 1 - count:
-        raise ValueError(f"{name} = {number} gives items numbers outside 0 .. 2**63 - 1; item numbers begin at 0")
-    return number
-
-
-def check_item_weight(weight: Any, number: int) -> float:
-    """The weight of one item of a stream."""
-    if isinstance(weight, (bool, np.bool_)) or not isinstance(weight, (float, int, np.integer, np.float32, np.float16)):
-        raise TypeError(f"weight = {weight!r} of item number {number} must be a number, not {type(weight).__name__}")
-    try:
-        value = float(weight)
-    except OverflowError:
-        value = math.inf
-    if not 0.0 <= value < math.inf:
-        raise ValueError(f"weight = {value} of item number {number}; pass finite numbers that are not negative")
-    return value
-
-
-def as_chunk_weights(weights: Any) -> Array:
-    """The weights of a chunk as a NumPy array (n,); its values are looked at by `check_chunk_weights`."""
-    weights = as_real_array(weights, "weights")
-    if not isinstance(weights, np.ndarray):
-        library = api.namespace_name(api.namespace_of(weights))
-        raise TypeError(f"weights is an array of {library}; a reservoir is on the host: pass a NumPy array")
-    if weights.ndim != 1:
-        raise ValueError(f"weights has shape {weights.shape}; pass the weights of a chunk, shape (n,)")
-    return weights
-
-
-def check_chunk_weights(weights: Array, index: int, number: int) -> None:
-    """Each weight finite and not negative; `index` and `number` are those of the first, in its chunk and overall."""
-    good = (weights >= 0) & (weights < math.inf)
-    if bool(good.all()):
-        return
-    place = int(np.argmin(good))
-    raise ValueError(
-        f"weights[{index + place}] = {weights[place]} (item number {number + place}); "
-        "pass finite numbers that are not negative"
-    )
-
-
-# --- samples of different sizes -------------------------------------------------------------------
-
-
-def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> tuple[int, np.ndarray[Any, Any] | None]:
-    """The largest number of items to select and, if k is an array, the number of each row, on the host."""
-    if not api.is_array(k) or k.ndim == 0:
-        number = as_integer(k, "k")
-        return check_k(number, n if at_most_n else max(n, number)), None
-    counts = api.host(as_array(k, "k"))
-    if counts.dtype.kind not in "iu":
-        raise TypeError(f"k has dtype {counts.dtype}; pass integers")
-    if not _broadcasts_to(counts.shape, batch):
-        raise ValueError(
-            f"k has shape {counts.shape}, which does not broadcast to the batch shape {batch}; "
-            "give one number for each row"
-        )
-    good = (counts >= 0) & (counts <= n) if at_most_n else counts >= 0
-    if not good.all():
-        index, value = first_bad(counts, good)
-        raise ValueError(f"k{index} = {value}; pass numbers from 0 to n = {n}")
-    return int(counts.max(initial=0)), np.broadcast_to(counts.astype(np.int64), batch)
-
-
-def _broadcasts_to(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
-    return len(shape) <= len(batch) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(batch), strict=False))
-
-
-def check_enough_for_each(found: np.ndarray[Any, Any], wanted: Any, name: str) -> None:
-    """As many items of positive weight as are wanted, in each row."""
-    found, wanted = np.asarray(found), np.broadcast_to(wanted, np.shape(found))
-    short = np.atleast_1d(found < wanted)
-    if not short.any():
-        return
-    rows = np.argwhere(short)
-    shown = [tuple(map(int, row)) if len(row) > 1 else int(row[0]) for row in rows[:ROWS_IN_A_MESSAGE]]
-    where = f" in rows {shown}{' ...' if len(rows) > len(shown) else ''}" if found.ndim else ""
-    first = tuple(rows[0])
-    raise ValueError(
-        f"k = {int(np.atleast_1d(wanted)[first])} is more than the {int(np.atleast_1d(found)[first])} items of "
-        f"positive weight{where} of {name}; lower k, give more items a positive weight, or pass on_short='pad'"
-    )
-
-
-def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
-    """One of some words."""
-    if value not in choices:
-        raise ValueError(f"{name} = {value!r} is not known; choose from {', '.join(map(repr, choices))}")
-
-
-def check_where(where: Any, like: Array, like_name: str) -> Array:
-    """Truth values that broadcast with `like`, at home where it is."""
-    xp = api.namespace_of(like)
-    if not api.is_array(where) or isinstance(where, np.generic):
-        values = as_array(where, "where")
-        if values.dtype != np.bool_:
-            raise TypeError(f"where has dtype {values.dtype}; pass truth values")
-        where = xp.asarray(values.tolist(), dtype=xp.bool, device=api.device_of(like))
-    where = as_array(where, "where")
-    check_same_home(like, like_name, where, "where")
-    if where.dtype != xp.bool:
-        raise TypeError(f"where has dtype {where.dtype}; pass truth values")
-    try:
-        np.broadcast_shapes(tuple(where.shape), tuple(like.shape))
-    except ValueError:
-        raise ValueError(
-            f"where has shape {tuple(where.shape)}, which does not broadcast with {tuple(like.shape)} of {like_name}"
-        ) from None
-    return where
-
-
-def check_offsets(offsets: Any, items: int) -> np.ndarray[Any, Any]:
-    """Where rows begin in a flat array of `items`, and where the last one ends, on the host."""
-    if offsets is None:
-        raise TypeError("offsets is missing: pass where the rows begin, and where the last one ends")
-    host = api.host(check_indices(offsets, items + 1, "offsets", check=False))
-    if host.ndim != 1 or len(host) == 0:
-        raise ValueError(f"offsets has shape {host.shape}; pass rows + 1 numbers in one dimension")
-    good = (host >= 0) & (host <= items)
-    if not good.all():
-        index, value = first_bad(host, good)
-        raise ValueError(f"offsets{index} = {value} is outside the flat array; pass numbers from 0 to {items}")
-    good = np.append(True, host[1:] >= host[:-1])
-    if not good.all():
-        index, value = first_bad(host, good)
-        raise ValueError(f"offsets{index} = {value} is less than the one before; a row cannot end before it begins")
-    return host.astype(np.int64)
-
-
-def check_shape(shape: Any) -> tuple[int, ...]:
-    """Numbers of draws, one for each leading axis."""
-    lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
-    lengths = tuple(as_integer(length, "shape") for length in lengths)
-    if any(length < 0 for length in lengths):
-        raise ValueError(f"shape = {lengths} has a negative length")
-    return lengths

@@ -20,6 +20,7 @@ from gumbeltopk._dask.graphs import PARTS_PUT_TOGETHER, Collection
 from gumbeltopk._dask.shards import CompressionError
 from gumbeltopk._numpy.compression import sharded
 from gumbeltopk._random import CounterRNG
+from gumbeltopk._streams import validation as _stream_validation
 from gumbeltopk.operator import Facts, Residuals, operator
 
 __all__ = ["CompressionError", "relaxed_topk", "reservoir_reduce", "sample"]
@@ -171,7 +172,7 @@ def reservoir_reduce(
     """
     if not dask.is_dask_collection(collection) or not hasattr(collection, "npartitions") or graphs.is_array(collection):
         raise TypeError(f"collection is of type {type(collection).__name__}; pass a Dask bag or data frame")
-    k = _validation.check_reservoir_size(k)
+    k = _stream_validation.check_reservoir_size(k)
     split_every = graphs.check_split_every(split_every)
     made = collection.to_delayed()
     if isinstance(rng, CounterRNG):

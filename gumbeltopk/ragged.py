@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _random, _sample_by_keys, _validation, keys
+from gumbeltopk import _random, _sample_by_keys, _sampling_validation, _validation, keys
 from gumbeltopk._array_api import Array, Namespace
 
 __all__ = ["sample_ragged"]
@@ -91,18 +91,18 @@ def sample_ragged(
     name = "log_weights" if in_logs else "weights"
     if given.ndim != 1:
         raise ValueError(f"{name} has shape {tuple(given.shape)}; pass the items of all rows in one dimension")
-    _validation.check_choice(on_short, "on_short", ("raise", "pad"))
-    offsets = _validation.check_offsets(offsets, given.shape[0])
+    _sampling_validation.check_choice(on_short, "on_short", ("raise", "pad"))
+    offsets = _sampling_validation.check_offsets(offsets, given.shape[0])
     if k is None:
         raise TypeError("k is missing: pass the number of items of each row, e.g. sample_ragged(w, offsets, 10)")
-    k, wanted = _validation.check_k_of_rows(k, given.shape[0], (len(offsets) - 1,), at_most_n=False)
+    k, wanted = _sampling_validation.check_k_of_rows(k, given.shape[0], (len(offsets) - 1,), at_most_n=False)
     wanted = np.full(len(offsets) - 1, k) if wanted is None else wanted
     xp = api.namespace_of(given)
     if check:
         keys.check_values(given, in_logs, 0, xp)
     found = np.minimum(_count_positive(given, in_logs, offsets, xp), wanted)
     if on_short == "raise":
-        _validation.check_enough_for_each(found, wanted, name)
+        _sampling_validation.check_enough_for_each(found, wanted, name)
     exponentials = _random.standard_exponential(rng, tuple(given.shape), xp, api.device_of(given))
     positions = _draw(given, in_logs, exponentials, offsets, found, k, xp)
     return (positions, positions >= 0) if return_mask else positions

@@ -24,6 +24,7 @@ from gumbeltopk._streams import checkpoint as _checkpoint
 from gumbeltopk._streams import kept as _kept
 from gumbeltopk._streams import provenance as _provenance
 from gumbeltopk._streams import state as _reservoir_state
+from gumbeltopk._streams import validation as _stream_validation
 from gumbeltopk._streams.core import ReservoirCore
 
 __all__ = ["Reservoir"]
@@ -77,7 +78,7 @@ class Reservoir:
     """
 
     def __init__(self, k: int, *, rng: Any = None) -> None:
-        k = _validation.check_reservoir_size(k)
+        k = _stream_validation.check_reservoir_size(k)
         if not isinstance(rng, _random.CounterRNG):
             rng = _random.numpy_generator(rng)
         self._core = ReservoirCore(k, rng, _provenance.begin(rng))
@@ -193,7 +194,7 @@ class Reservoir:
         if weights is not None:
             if count is not None:
                 raise TypeError("pass weights or count=, not both; with weights, their number is the count")
-            weights = _validation.as_chunk_weights(weights)
+            weights = _stream_validation.as_chunk_weights(weights)
             count = len(weights)
         elif count is not None:
             count = _validation.as_integer(count, "count")
@@ -203,7 +204,7 @@ class Reservoir:
             raise TypeError("pass weights, or items= or count= for items of equal weights")
         items = _kept.check_items(items, count, kept)
         count = len(items) if count is None else count
-        start = _validation.check_item_number(self._core.count if start is None else start, "start", count)
+        start = _stream_validation.check_item_number(self._core.count if start is None else start, "start", count)
         self._core.take_chunk(weights, items, count, start)
 
     # --- single items -------------------------------------------------------------------------------
@@ -240,10 +241,10 @@ class Reservoir:
         core = self._core
         core.check_idle()
         if number is not None or core.count > LARGEST_NUMBER:
-            number = _validation.check_item_number(core.count if number is None else number, "number", 1)
+            number = _stream_validation.check_item_number(core.count if number is None else number, "number", 1)
         else:
             number = core.count
-        weight = _validation.check_item_weight(weight, number)
+        weight = _stream_validation.check_item_weight(weight, number)
         if core.running.pass_over(weight):
             core.count += 1
         elif core.has_counters:
@@ -278,14 +279,14 @@ class Reservoir:
         core = self._core
         core.check_idle()
         before = core.count
-        first = before if start is None else _validation.check_item_number(start, "start")
+        first = before if start is None else _stream_validation.check_item_number(start, "start")
         iterator = iter(pairs)
         with core.unchanged_on_error(), core.at_work():
             if core.has_counters:
                 core.extend_by_chunks(iterator, first - before)
             else:
                 core.extend_by_jumps(iterator, first - before)
-            _validation.check_item_number(first, "start", core.count - before)
+            _stream_validation.check_item_number(first, "start", core.count - before)
 
     # --- merging ------------------------------------------------------------------------------------
 

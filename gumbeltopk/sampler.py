@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _random, _sample_by_keys, _validation, keys
+from gumbeltopk import _random, _sample_by_keys, _sampling_validation, _validation, keys
 from gumbeltopk._array_api import Array
 from gumbeltopk._numpy import repeated_draws
 
@@ -92,8 +92,10 @@ class Sampler:
             In order of selection. With the same seed and shape a smaller sample is the beginning of a larger one.
         """
         k = _validation.check_k(k, self.n)
-        shape = _validation.check_shape(shape)
-        _validation.check_enough_for_each(np.asarray(self._positive), k, "log_weights" if self._in_logs else "weights")
+        shape = _sampling_validation.check_shape(shape)
+        _sampling_validation.check_enough_for_each(
+            np.asarray(self._positive), k, "log_weights" if self._in_logs else "weights"
+        )
         xp = api.namespace_of(self._given)
         if self._ends is None or isinstance(rng, _random.CounterRNG):
             rows = xp.broadcast_to(self._given, (*shape, self.n))

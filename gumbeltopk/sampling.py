@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _dispatch, _sample_by_blocks, _validation, keys
+from gumbeltopk import _dispatch, _sample_by_blocks, _sampling_validation, _validation, keys
 from gumbeltopk._array_api import Array, Namespace
 from gumbeltopk._sample_by_keys import count_positive, draw
 
@@ -103,8 +103,8 @@ def sample(
     """
     given, in_logs = _validation.check_weights_or_log_weights(log_weights, weights)
     name = "log_weights" if in_logs else "weights"
-    _validation.check_choice(on_short, "on_short", ("raise", "pad"))
-    _validation.check_choice(method, "method", ("auto", "keys", "blocks"))
+    _sampling_validation.check_choice(on_short, "on_short", ("raise", "pad"))
+    _sampling_validation.check_choice(method, "method", ("auto", "keys", "blocks"))
     if where is not None:
         given = _keep_where(given, where, in_logs, name)
     axis = _validation.check_axis(axis, given.ndim, name)
@@ -112,7 +112,9 @@ def sample(
         raise TypeError("k is missing: pass the number of items to draw, e.g. sample(weights=w, k=10)")
     xp = api.namespace_of(given)
     rows = api.move_items_last(given, axis, xp)
-    k, wanted = _validation.check_k_of_rows(k, rows.shape[-1], tuple(rows.shape[:-1]), at_most_n=on_short == "raise")
+    k, wanted = _sampling_validation.check_k_of_rows(
+        k, rows.shape[-1], tuple(rows.shape[:-1]), at_most_n=on_short == "raise"
+    )
 
     def check_values() -> None:
         keys.check_values(given, in_logs, k if wanted is None and on_short == "raise" else 0, xp, axis)
@@ -121,7 +123,7 @@ def sample(
         every = np.broadcast_to(np.int64(k), rows.shape[:-1]) if wanted is None else wanted
         indices = _sample_by_blocks.draw(rows, in_logs, every, rng, check, check_values)
         if on_short == "raise":
-            _validation.check_enough_for_each(np.count_nonzero(indices >= 0, axis=-1), every, name)
+            _sampling_validation.check_enough_for_each(np.count_nonzero(indices >= 0, axis=-1), every, name)
     else:
         if check:
             check_values()
@@ -134,7 +136,7 @@ def sample(
 
 def _keep_where(given: Array, where: Any, in_logs: bool, name: str) -> Array:
     """The weights with those out of `where` set to zero."""
-    where = _validation.check_where(where, given, name)
+    where = _sampling_validation.check_where(where, given, name)
     xp = api.namespace_of(given)
     where, given = xp.broadcast_arrays(where, given)
     zero = xp.asarray(-math.inf if in_logs else 0.0, dtype=given.dtype, device=api.device_of(given))
@@ -155,7 +157,7 @@ def _draw_and_pad(
     found = api.host(count_positive(rows, in_logs, xp))
     wanted = k if wanted is None else wanted
     if on_short == "raise":
-        _validation.check_enough_for_each(found, wanted, name)
+        _sampling_validation.check_enough_for_each(found, wanted, name)
     device = api.device_of(rows)
     needed = xp.asarray(np.minimum(found, wanted), dtype=api.index_dtype(xp, device), device=device)
     picks = draw(rows, in_logs, min(k, rows.shape[-1]), rng, xp, needed=needed)

@@ -205,12 +205,6 @@ def test_a_key_is_added_at_the_end_of_the_record(run: Run, form: str, record: by
     assert out.removeprefix(header.replace(b"w\n", b"w" + separator + b"gumbel_key\n")) == expected.replace(b"KEY", key)
 
 
-needs_inclusion = pytest.mark.skipif(
-    not hasattr(gt, "inclusion_probabilities"), reason="gumbeltopk.inclusion_probabilities is not there yet"
-)
-
-
-@needs_inclusion
 def test_inclusion_probabilities_are_exact(run: Run) -> None:
     """Of 3 rows and k = 2: P(i) = p_i + sum over j of p_j p_i / (1 - p_j); rows of weight 0 change nothing."""
     w = {"a": 0.5, "b": 0.3, "c": 0.2}
@@ -224,7 +218,6 @@ def test_inclusion_probabilities_are_exact(run: Run) -> None:
         assert math.isclose(float(probability), expected, rel_tol=1e-10)
 
 
-@needs_inclusion
 def test_inclusion_probability_is_one_where_all_are_drawn(run: Run) -> None:
     out = run("sample", "-k", "2", "-w", "w", "--inclusion", stdin=b"w\n1\n0\n3\n").out
     assert [float(line.split(b",")[1]) for line in out.splitlines()[1:]] == [1.0, 1.0]

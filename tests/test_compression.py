@@ -326,3 +326,41 @@ def test_a_temperature_for_each_row_of_blocks_of_one_row(shape: tuple[int, int])
     for row in range(shape[0]):
         _, residuals = gt.relaxed_topk.fwd(keys[row], 20, temperature=float(temperature[row]), method="compressed")
         np.testing.assert_allclose(together[row], gt.relaxed_topk.vjp(residuals, cotangent[row]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 2_000), (3, 2_000), (1, 40_000)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float64", 1e-13)])
+def test_a_constant_in_the_input_of_a_derivative_does_not_matter(
+    shape: tuple[int, int], dtype: str, tolerance: float
+) -> None:
+    rng = np.random.default_rng(11)
+    keys = rng.gumbel(size=shape).astype(dtype)
+    direction = np.round(1024 * rng.normal(size=shape)) / 1024
+    shifted = (direction + 4096.0).astype(dtype)  # exact
+    _, exact = gt.relaxed_topk.fwd(keys.astype(np.float64), 70, method="direct")
+    _, residuals = gt.relaxed_topk.fwd(keys, 70, method="compressed")
+    for derivative in (gt.relaxed_topk.vjp, gt.relaxed_topk.jvp):
+        expected = derivative(exact, direction)
+        assert np.linalg.norm(derivative(residuals, shifted) - expected) <= tolerance * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+@pytest.mark.parametrize("t", [30.0, 1e3, 1e6])
+@pytest.mark.parametrize("method", ["direct", "compressed"])
+def test_derivatives_by_a_high_temperature_keep_their_digits(k: int, t: float, method: str) -> None:
+    """Weights are nearly equal there; float32 ones do not tell the keys any more."""
+    rng = np.random.default_rng(12)
+    keys, cotangent = rng.gumbel(size=(2, 1, 500)).astype(np.float32)
+    tangents = (np.zeros((1, 500), dtype=np.float32), np.asarray(1.0))
+    both = ("keys", "temperature")
+    results = []
+    for own_keys, own_method in ((keys, method), (keys.astype(np.float64), "direct")):
+        _, residuals = gt.relaxed_topk.fwd(own_keys, k, temperature=t, method=own_method)
+        _, by_t = gt.relaxed_topk.vjp(residuals, cotangent.astype(own_keys.dtype), wrt=both)
+        tangent = gt.relaxed_topk.jvp(residuals, *(each.astype(own_keys.dtype) for each in tangents), wrt=both)
+        results.append((float(by_t), tangent))
+    (by_t, tangent), (exact_by_t, exact_tangent) = results
+    assert tangent.dtype == np.float32
+    assert np.linalg.norm(tangent - exact_tangent) <= 1e-6 * np.linalg.norm(exact_tangent)
+    # By Cauchy-Schwarz, what rounding of g may do to <g, tangent>.
+    assert abs(by_t - exact_by_t) <= 1e-6 * np.linalg.norm(cotangent) * np.linalg.norm(exact_tangent)

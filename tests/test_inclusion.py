@@ -444,3 +444,27 @@ def test_horvitz_thompson_refuses_what_cannot_have_been_sampled() -> None:
         gt.horvitz_thompson(np.ones((2, 1)), np.zeros((3, 1), dtype=int), [0.5, 0.5])
     with pytest.raises(ValueError, match="more than once"):
         gt.horvitz_thompson([1.0, 2.0], [0, 0], [0.5, 0.5])
+
+
+@pytest.mark.parametrize("gap", [40.0, 80.0, 140.0])
+@pytest.mark.parametrize("giants", [19, 20, 21])
+def test_contour_integrals_across_a_gap(gap: float, giants: int) -> None:
+    """As many giants as are drawn, one less and one more: the tiny probabilities of the others, too, keep their digits."""
+    n, k = 60, 20
+    log_weights = np.where(np.arange(n) < giants, 0.0, -gap) + 0.1 * np.random.default_rng(0).normal(size=n)
+    direction = np.random.default_rng(1).normal(size=n)
+    with api.quiet():
+        (included,), (excluded,) = generic.probabilities(log_weights[None], k, numpy_xp)
+        found = native._probabilities_of_row(log_weights, k)
+        (product,) = generic.jacobian_product(log_weights[None], k, direction[None], numpy_xp)
+        error = np.abs(native._jacobian_product_of_row(log_weights, k, direction) - product)
+    np.testing.assert_allclose(found[0], included, rtol=1e-12)
+    np.testing.assert_allclose(found[1], excluded, rtol=1e-12)
+    assert np.all(error <= 1e-11 * np.minimum(included, excluded))
+
+
+def test_a_row_whose_contour_gives_nan_goes_to_dynamic_programming(monkeypatch) -> None:
+    log_weights = np.random.default_rng(2).normal(size=(1, 100))
+    expected = native.probabilities(log_weights, 20, numpy_xp)[0]
+    monkeypatch.setattr(native, "_probabilities_of_row", lambda row, k: (np.full_like(row, np.nan),) * 2)
+    np.testing.assert_allclose(native.probabilities(log_weights, 20, numpy_xp)[0], expected, rtol=1e-12)

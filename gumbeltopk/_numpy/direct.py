@@ -1,8 +1,8 @@
 """Successive softmax in its direct form, k steps over all items, for NumPy arrays with short and medium rows.
 
 Rows are cut into blocks that stay in cache. Each row is given the way in which it is computed, rows of a block that go
-the same way are computed together, and the arithmetic is left to the kernels. What happens to a row depends on its
-keys and its temperature, not on its neighbours, so rows may be cut into calls at will. The ways:
+the same way are computed together, and the arithmetic is left to the kernels. The way of a row depends on its keys and
+its temperature alone; its neighbours may change the last digit, because sums are made in another order. The ways:
 
 * float32 keys run in float32 for beta <= 1, where a step does not magnify errors, for not too many steps, and as long
   as no weight leaves its range; else in float64;
@@ -80,7 +80,7 @@ class Kernels(NamedTuple):
     A `Block` holds keys (rows, n), contiguous, temperatures (rows, 1) or (1, 1), and the `Path` of all of its rows.
     `Steps` are records that forward fills, except for the first items held out, and that the others read; possibly not
     contiguous. Arrays (rows, n) that a kernel fills are contiguous, in the dtype of the keys. Each row of a result must
-    depend on this row alone.
+    depend on this row alone, but for rounding.
     """
 
     forward_block: Callable[[Block, int, Floats, Steps, Scratch], Doubles]

@@ -51,7 +51,8 @@ def probabilities(log_weights: Floats, k: int, xp: Any) -> tuple[Floats, Floats]
     for i, row in enumerate(log_weights):
         positive = np.flatnonzero(row > -np.inf)
         inside, outside = _probabilities_of_row(row[positive], k)
-        if np.max(np.abs(inside + outside - 1.0)) > LARGEST_ERROR and row.size * k <= LARGEST_WORK_TO_REPEAT:
+        accurate = np.max(np.abs(inside + outside - 1.0)) <= LARGEST_ERROR  # not where there is a NaN
+        if not accurate and row.size * k <= LARGEST_WORK_TO_REPEAT:
             (inside,), (outside,) = generic.probabilities(row[None, positive], k, xp)
         included[i, positive], excluded[i, positive] = inside, outside
     return included, excluded

@@ -23,8 +23,9 @@ FALL_OF_THE_PRODUCT = 42.0  # nats, at the largest angle
 ANGLES_A_SIGMA, MORE_ANGLES = 9.5, 14.0  # of the whole circle; Bennett's bound of the rest is e^-45
 NEWTON_STEPS = 60
 NEAR_THE_SADDLE = 0.02  # of the tilted mean
-# At a time when k heavy items have surely arrived, and no other: tilting them away further would only add noise.
-SMALLEST_ZETA = -60.0
+# At a time when k heavy items have surely arrived, and no other, the tilt has to bridge the gap between both, which is
+# at most `FARTHEST` of the generic core; further away from that, tilting would only add noise.
+SMALLEST_ZETA = -200.0
 LARGEST_X = 1100.0  # exp(-x) is 0
 TIMES_IN_A_BLOCK = 16
 BLOCK = 1 << 16  # complex numbers at a time: they stay in cache

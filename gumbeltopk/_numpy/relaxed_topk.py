@@ -19,6 +19,9 @@ from gumbeltopk._numpy.compression.block import Block
 from gumbeltopk._numpy.compression.loops import Loops
 
 FIELDS_OF_BLOCK = len(Block._fields)
+# At high temperatures weights are nearly equal, and their logarithms, which derivatives by the temperature take for the
+# keys, have lost digits: float32 keys are compressed in float64 then, and the softmax of k = 1 keeps its keys.
+HOTTEST_FLOAT32, HOTTEST_SOFTMAX = 16.0, 4.0
 
 
 def forward(
@@ -34,6 +37,8 @@ def forward(
         method = "compressed" if compressed else "direct"
     if method == "direct":
         return _direct(rows, temperature, power, k, keep, xp)
+    if rows.dtype == np.float32 and np.max(temperature) > HOTTEST_FLOAT32:
+        rows = rows.astype(np.float64)
     outcome = driver.forward(rows, temperature, power, k, keep, _loops())
     arrays = tuple(array for block in outcome.blocks for array in block)
     of_left: Hashable = None
@@ -50,8 +55,9 @@ def forward(
 def _direct(rows: Any, temperature: Any, power: Any, k: int, keep: bool, xp: Any) -> generic.Result:
     if rows.dtype == np.float64 and np.any(power > 1.0) and k > 1:
         return generic.forward(rows, temperature, power, k, "direct", False, keep, xp)
-    a, trajectory = direct.forward(rows, temperature, k, keep and k > 1, _kernels(rows, k))
-    if k == 1:
+    is_softmax = k == 1 and np.max(temperature) <= HOTTEST_SOFTMAX
+    a, trajectory = direct.forward(rows, temperature, k, keep and not is_softmax, _kernels(rows, k))
+    if is_softmax:
         return _softmax(a, temperature, keep)
     return generic.Result(a, None if trajectory is None else tuple(trajectory), "direct")
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _random, _validation
+from gumbeltopk import _random
 from gumbeltopk._array_api import Array
 from gumbeltopk._numpy import clocks
 from gumbeltopk._streams import kept as _kept
+from gumbeltopk._streams import validation as _stream_validation
 from gumbeltopk._streams.kept import Kept
 from gumbeltopk._streams.running_weight import exact_sum
 
@@ -98,7 +99,7 @@ def _checked_sums(blocks: Array, index: int, number: int) -> tuple[Array, float]
         sums = clocks.block_sums(blocks)
         total = float(sums.sum())
     if not (total < math.inf and blocks.min() >= 0):  # a NaN or an inf shows in the sum
-        _validation.check_chunk_weights(blocks.ravel(), index, number)
+        _stream_validation.check_chunk_weights(blocks.ravel(), index, number)
     return sums, total
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from gumbeltopk import _random, _validation
+from gumbeltopk import _random
 from gumbeltopk._array_api import Array
 from gumbeltopk._numpy import clocks
 from gumbeltopk._streams import chunks as _chunks
 from gumbeltopk._streams import kept as _kept
 from gumbeltopk._streams import provenance as _provenance
+from gumbeltopk._streams import validation as _stream_validation
 from gumbeltopk._streams.kept import Kept
 from gumbeltopk._streams.provenance import Provenance
 from gumbeltopk._streams.running_weight import ITEMS_PER_SUM, UNIT, RunningWeight, exact
@@ -126,13 +127,13 @@ class ReservoirCore:
             before = count
             for item, weight in itertools.islice(pairs, ITEMS_PER_SUM):
                 if type(weight) is not float or not weight >= 0.0:
-                    weight = _validation.check_item_weight(weight, count + shift)
+                    weight = _stream_validation.check_item_weight(weight, count + shift)
                 reached = passed + weight
                 if reached < limit:
                     passed = reached
                     count += 1
                     continue
-                weight = _validation.check_item_weight(weight, count + shift)  # it may be inf
+                weight = _stream_validation.check_item_weight(weight, count + shift)  # it may be inf
                 self.count, running.passed = count, passed
                 self.take_item(item, weight, count + shift)
                 count, passed, limit = self.count, 0.0, running.limit
@@ -143,7 +144,7 @@ class ReservoirCore:
         while chunk := list(itertools.islice(pairs, PAIRS_AT_A_TIME)):
             first = self.count + shift
             items = [item for item, _ in chunk]
-            weights = [_validation.check_item_weight(weight, first + i) for i, (_, weight) in enumerate(chunk)]
+            weights = [_stream_validation.check_item_weight(weight, first + i) for i, (_, weight) in enumerate(chunk)]
             self.take_chunk(np.asarray(weights), items, len(items), first)
 
     def take_item(self, item: Any, weight: float, number: int) -> None:

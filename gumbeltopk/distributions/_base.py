@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _sample_by_keys, _validation, keys
+from gumbeltopk import _sample_by_keys, _sampling_validation, _validation, keys
 from gumbeltopk._array_api import Array
 
 LARGEST_SUPPORT = 2_000_000
@@ -65,7 +65,7 @@ class WithoutReplacement:
         integer array, shape + batch shape + (k,)
             In order of selection.
         """
-        lengths = _validation.check_shape(shape)
+        lengths = _sampling_validation.check_shape(shape)
         xp = api.namespace_of(self._given)
         return self._draw(xp.broadcast_to(self._given, (*lengths, *self._given.shape)), rng)
 

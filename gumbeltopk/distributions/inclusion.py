@@ -69,8 +69,11 @@ def inclusion_probabilities(log_weights: Any, k: int, *, check: bool = True) -> 
 
     Notes
     -----
-    The relative error is below 1e-12, also that of tiny probabilities, for ratios of weights up to 1e20. Sequential
-    sampling is not sampling in proportion to size: pi_i is not k w_i / W.
+    The relative error is below 1e-12, also that of tiny probabilities, for ratios of weights up to 1e20. Weights beyond
+    e^150 times the (k + 1)-st, or below its e^-150, count as that: their pi or 1 - pi is below 1e-65. A row of some
+    thousand items takes seconds where k is near n, or where many items are far heavier than all others.
+
+    Sequential sampling is not sampling in proportion to size: pi_i is not k w_i / W.
 
     Examples
     --------

@@ -179,7 +179,11 @@ class SubsetDistribution(WithoutReplacement):
         return inclusion.covariance(self.log_weights, self.k)
 
     def marginal_log_odds(self) -> Array:
-        """log(pi / (1 - pi)) (..., n), exact at both ends: -inf for a weight of zero, inf for a certain item."""
+        """log(pi / (1 - pi)) (..., n), exact at both ends as long as pi and 1 - pi are numbers of float64.
+
+        -inf for a weight of zero, inf for a certain item, and for one whose 1 - pi is below 1e-308. Weights beyond
+        e^150 times the (k + 1)-st, or below its e^-150, count as that.
+        """
         return inclusion.marginal_log_odds(self.log_weights, self.k)
 
     def enumerate_support(self) -> Array:

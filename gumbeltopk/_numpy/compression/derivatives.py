@@ -1,7 +1,8 @@
 """Both derivatives of one block of rows: inputs to points, the linear recursion, and back to all items.
 
 An item's tangent or adjoint is g E(v) + D(v), g its own input: the recursion follows E and D at the nodes, with the
-node weights of the measures sum g delta_v and sum delta_v.
+node weights of the measures sum g delta_v and sum delta_v. What matters of the inputs of a row is their differences, so
+that of the heaviest item is subtracted from all: a large constant in g would take the digits of the rest.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ def vjp(
     """Gradients by the keys (rows, n) and by the temperature (rows, 1)."""
     beta = 1.0 / block.temperature if power is None else power
     expansion = _expansion(block)
-    columns = expansion.columns(cotangent, expansion.of_heavy(cotangent))
+    heavy = expansion.of_heavy(cotangent)
+    centre = heavy[:, :1].copy()
+    columns = expansion.columns(cotangent, heavy - centre, centre)
     x, by_logs = loops.reverse(block.states, block.weights, columns, beta, with_temperature)
-    gradient = expansion.read(x, cotangent)
+    gradient = expansion.read(x, cotangent, centre)
     by_temperature = np.zeros((len(gradient), 1))
     if with_temperature:
         # beta_bar = sum x_1 r + sum_j sum x_{j+1} log(1 - p^j); sum x_1 = 0, so that r - thr = t log v will do for r.
@@ -47,8 +50,10 @@ def jvp(block: Block, power: float | None, key_tangent: Any, temperature_tangent
         by_log_v = dbeta * block.temperature
         inputs = inputs + by_log_v.astype(inputs.dtype) * _log_v_of_all(block)
         heavy = heavy + by_log_v * np.where(np.isfinite(block.log_v), block.log_v, 0.0)
-    columns = expansion.columns(inputs, heavy)
-    return expansion.read(linear_recursion.tangent(block.states, block.weights, columns, beta, dbeta), inputs)
+    # As the light items have it, in their dtype.
+    centre = np.take_along_axis(inputs, block.kept[:, :1], axis=1).astype(np.float64)
+    columns = expansion.columns(inputs, heavy - heavy[:, :1], centre)
+    return expansion.read(linear_recursion.tangent(block.states, block.weights, columns, beta, dbeta), inputs, centre)
 
 
 def _log_v_of_all(block: Block) -> Any:
@@ -69,19 +74,24 @@ class _Expansion(NamedTuple):
         """The inputs of the heavy items (rows, m)."""
         return np.take_along_axis(g, self.block.kept, axis=1).astype(np.float64)
 
-    def columns(self, g: Any, heavy: Floats) -> linear_recursion.Columns:
-        """The columns of a derivative for inputs `g`, which are `heavy` at the heavy items."""
-        sums = measure.power_sums(self.block.v, int(self.block.degree), factor=g)
+    def columns(self, g: Any, heavy: Floats, centre: Floats) -> linear_recursion.Columns:
+        """The columns of a derivative for inputs `g` - `centre` (rows, 1), which are `heavy` at the heavy items."""
+        sums = measure.power_sums(self.block.v, int(self.block.degree), factor=g, centre=_narrow(centre, g))
         return columns_of_inputs(self.bins, heavy, sums, self.block.weights)
 
-    def read(self, columns: Floats, g: Any) -> Any:
-        """g E(v) + D(v) of all items (rows, n)."""
+    def read(self, columns: Floats, g: Any, centre: Floats) -> Any:
+        """(g - centre) E(v) + D(v) of all items (rows, n)."""
         block, bins = self.block, self.bins
         result = np.empty_like(block.v)
         at = read_columns(bins, columns, int(block.degree))
-        measure.evaluate_pair(at.e, at.d, block.v, g, result)
-        write_heavy(result, block.kept, bins, at.items, at.binned(g[0, block.kept[0, bins.binned]]))
+        measure.evaluate_pair(at.e, at.d, block.v, g, result, _narrow(centre, g))
+        binned = g[0, block.kept[0, bins.binned]].astype(np.float64) - centre[0, 0]
+        write_heavy(result, block.kept, bins, at.items, at.binned(binned))
         return result
+
+
+def _narrow(centre: Floats, g: Any) -> Any:
+    return centre.astype(g.dtype)
 
 
 def _expansion(block: Block) -> _Expansion:

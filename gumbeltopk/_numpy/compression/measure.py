@@ -54,8 +54,8 @@ def coefficients(values: Floats) -> Floats:
     return np.linalg.solve(_vandermonde(values.shape[-1]).T, values.T).T
 
 
-def power_sums(v: Any, degree: int, factor: Any = None, fill: Any = None) -> Floats:
-    """(rows, P): sum over a row of v^q, or of factor * v^q, tile by tile.
+def power_sums(v: Any, degree: int, factor: Any = None, centre: Any = None, fill: Any = None) -> Floats:
+    """(rows, P): sum over a row of v^q, or of (factor - centre) * v^q, tile by tile; `centre` is (rows, 1).
 
     ``fill(rows, columns)``, of two slices, may write the tile of `v` while it is in cache.
     """
@@ -65,7 +65,7 @@ def power_sums(v: Any, degree: int, factor: Any = None, fill: Any = None) -> Flo
         if fill is not None:
             fill(*tile)
         own = v[tile]
-        own_factor = None if factor is None else factor[tile]
+        own_factor = None if factor is None else _centred(factor, centre, tile)
         return _power_sums_of_tile(own, degree, own_factor, _scratch(degree // 2 + 2, own))
 
     tiles = _tiles(rows, n)
@@ -74,6 +74,10 @@ def power_sums(v: Any, degree: int, factor: Any = None, fill: Any = None) -> Flo
     for (block, _), part in zip(tiles, parts, strict=True):
         sums[block] += part
     return sums
+
+
+def _centred(g: Any, centre: Any, tile: tuple[slice, slice]) -> Any:
+    return g[tile] if centre is None else g[tile] - centre[tile[0]]
 
 
 def _scratch(parts: int, tile: Any) -> Any:
@@ -151,15 +155,15 @@ def evaluate(polynomial: Floats, v: Any, out: Any) -> None:
     _threads.map_blocks(evaluate_tile, _tiles(*v.shape), v.size)
 
 
-def evaluate_pair(e: Floats, d: Floats, v: Any, g: Any, out: Any) -> None:
-    """out = g E(v) + D(v) from the coefficients of both polynomials (rows, P)."""
+def evaluate_pair(e: Floats, d: Floats, v: Any, g: Any, out: Any, centre: Any = None) -> None:
+    """out = (g - centre) E(v) + D(v) from the coefficients of both polynomials (rows, P); `centre` is (rows, 1)."""
     e, d = e.astype(v.dtype), d.astype(v.dtype)
 
     def evaluate_tile(tile: tuple[slice, slice]) -> None:
         own = v[tile]
         first, second = _scratch(2, own)
         _horner(_as_columns(e[tile[0]]), own, first, first)
-        np.multiply(first, g[tile], out=first)
+        np.multiply(first, _centred(g, centre, tile), out=first)
         _horner(_as_columns(d[tile[0]]), own, second, second)
         np.add(first, second, out=out[tile])
 
