@@ -449,7 +449,7 @@ def test_horvitz_thompson_refuses_what_cannot_have_been_sampled() -> None:
 @pytest.mark.parametrize("gap", [40.0, 80.0, 140.0])
 @pytest.mark.parametrize("giants", [19, 20, 21])
 def test_contour_integrals_across_a_gap(gap: float, giants: int) -> None:
-    """As many giants as are drawn, one less and one more: the tiny probabilities of the others, too, keep their digits."""
+    """As many giants as are drawn, one less and one more: tiny probabilities keep their digits as well."""
     n, k = 60, 20
     log_weights = np.where(np.arange(n) < giants, 0.0, -gap) + 0.1 * np.random.default_rng(0).normal(size=n)
     direction = np.random.default_rng(1).normal(size=n)
