@@ -14,6 +14,7 @@ from numpy.polynomial import chebyshev
 import gumbeltopk as gt
 from gumbeltopk import _array_api as api
 from gumbeltopk._generic import successive_softmax as generic
+from gumbeltopk._numpy import crossover
 from gumbeltopk._numpy.compression import bound, driver, linear_recursion, measure, recursion, steps_at_once
 from gumbeltopk._numpy.compression.block import LONG_ROW
 
@@ -364,3 +365,12 @@ def test_derivatives_by_a_high_temperature_keep_their_digits(k: int, t: float, m
     assert np.linalg.norm(tangent - exact_tangent) <= 1e-6 * np.linalg.norm(exact_tangent)
     # By Cauchy-Schwarz, what rounding of g may do to <g, tangent>.
     assert abs(by_t - exact_by_t) <= 1e-6 * np.linalg.norm(cotangent) * np.linalg.norm(exact_tangent)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_auto_compresses_where_there_is_much_to_save(double: bool) -> None:
+    assert crossover.prefers_compressed(1, 1_000_000, 100, 1.0, double)
+    assert crossover.prefers_compressed(64, 5_000, 50, 1.0, double)
+    assert not crossover.prefers_compressed(1, 100, 5, 1.0, double)
+    assert not crossover.prefers_compressed(1_000, 100, 9, 1.0, double)
+    assert not crossover.prefers_compressed(1, 1_000_000, 1, 1.0, double)

@@ -754,3 +754,17 @@ def test_times_stay_times_beside_other_objects() -> None:
     reservoir.update([1.0, 1.0], days)
     reservoir.add("x", 1.0)
     assert {str(item) for item in reservoir.sample()} == {"x", *map(str, days)}
+
+
+class ZeroUniforms(np.random.Generator):
+    """All uniforms are 0, which comes once in 2^53 draws."""
+
+    def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:
+        return np.zeros(size)
+
+
+def test_a_uniform_of_exactly_0_hits_no_item_without_weight() -> None:
+    blocks = np.zeros((3, 4))
+    blocks[1, 2:] = 1.0
+    positions = clocks._locate(blocks, clocks.block_sums(blocks), 5, ZeroUniforms(np.random.PCG64(0)))
+    assert positions.tolist() == [6] * 5

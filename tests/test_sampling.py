@@ -18,6 +18,7 @@ from scipy import stats
 
 import gumbeltopk as gt
 from gumbeltopk import _array_api as api
+from gumbeltopk import _sample_by_keys
 from tests import _reference, _statistics
 from tests.test_keys import SMALLEST, WIDE_WEIGHTS, layouts
 from tests.test_random import ConstantGenerator, own_generator
@@ -452,3 +453,10 @@ def test_the_others_are_drawn_by_weight_beside_a_gigantic_log_weight(to_xp) -> N
         second = api.host(gt.sample(to_xp(np.array(rows)), 2, rng=1))[:, 1]
         p = 1.0 / (1.0 + np.exp(-5.0))
         assert abs(np.mean(second == 2) - p) < 5 * np.sqrt(p * (1 - p) / 3000), gigantic
+
+
+def test_a_tie_of_rounded_times_is_decided_by_what_was_rounded_off() -> None:
+    """1 - 0 and 1 - 1e-20 are the same number; the second is the earlier one, as the first is in the row below."""
+    logs = np.asarray([[0.0, 1e-20], [1e-20, 0.0]])
+    first = _sample_by_keys._first_by_log_times(np.ones((2, 2)), logs, 1, np)
+    assert first.ravel().tolist() == [1, 0]

@@ -163,9 +163,7 @@ def _reverse_in_chunks(
     for first in reversed(starts):
         block = states[first : first + starts.step]
         if inputs is not None:
-            outcome = steps_at_once.reverse(
-                block[:, 0], inputs, float(np.reshape(beta, ())), x[0], logs, first + len(block) == k
-            )
+            outcome = steps_at_once.reverse(block[:, 0], inputs, float(np.reshape(beta, ())), x[0], logs)
             if outcome is not None:
                 x[0] = outcome[0]
                 by_logs += outcome[1]

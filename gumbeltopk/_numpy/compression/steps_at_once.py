@@ -43,12 +43,10 @@ def length(points: int) -> int:
     return max(1, min(MOST_STEPS, math.isqrt(LARGEST_PRODUCT // points)))
 
 
-def reverse(
-    states: Floats, inputs: Inputs, beta: float, x: Floats, logs: bool, last: bool
-) -> tuple[Floats, float] | None:
+def reverse(states: Floats, inputs: Inputs, beta: float, x: Floats, logs: bool) -> tuple[Floats, float] | None:
     """The adjoint x of [items, E at the nodes, D at the nodes] after the steps of `states` (steps, points), descending.
 
-    Also their part of the sum of x log(1 - p), if `logs`; the `last` of all steps, whose x is 0, has none. None where
+    Also their part of the sum of x log(1 - p), if `logs`. None where
     the steps have to be made one by one.
     """
     if np.max(states) > LARGEST_RATE / (beta + LARGEST_RATE):
@@ -84,7 +82,7 @@ def reverse(
     np.add.accumulate(found[::-1], axis=0, out=found[::-1])
     found[:-1] *= products[1:]
     found *= np.log(complement)
-    return after, float(np.add.reduce(found[:-1] if last else found, axis=None))
+    return after, float(np.add.reduce(found, axis=None))
 
 
 def _per_point(x: Floats, inputs: Inputs) -> Floats:
