@@ -12,35 +12,41 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk._generic.successive_softmax import LARGEST_POWER_BY_PRODUCTS
-from gumbeltopk._numba.compiling import FASTMATH, Array, compiled, inner, without_nan
+from gumbeltopk._numba import tiles
+from gumbeltopk._numba.compiling import FASTMATH, Array, compiled, inner
 from gumbeltopk._numpy.compression import recursion
 from gumbeltopk._numpy.compression.linear_recursion import Columns
 from gumbeltopk._numpy.compression.loops import Loops
 
 NO_PIVOT = -1
+LANES = 32  # what the compiler takes at a time
 
 
 def run(p: Array, weights: Array, power: Any, k: int, keep: bool) -> recursion.Run:
     """As `recursion.run`."""
     rows = len(p)
-    states = np.empty((k if keep else 1, *p.shape), dtype=p.dtype)
-    total, masses = np.empty(p.shape), np.empty((k - 1, rows))
-    _RUN_ROWS(p, np.ascontiguousarray(weights), _of_each_row(power, rows), k, keep, states, total, masses)
-    return recursion.finish(total, states if keep else None, masses)
+    states = np.empty((k if keep else 0, *p.shape), dtype=p.dtype)
+    total, masses = np.empty_like(p), np.empty((k - 1, rows))
+    _RUN_ROWS(p, _as_rows(weights, p.dtype), _of_each_row(power, rows), k, total, masses, keep, states)
+    return recursion.finish(total.astype(np.float64, copy=False), states if keep else None, masses)
 
 
 def reverse(states: Array, weights: Array, columns: Columns, beta: Any, logs: bool) -> tuple[Array, Array]:
     """As `linear_recursion.reverse`."""
     _, rows, points = states.shape
-    items = columns.items
+    dtype, items = states.dtype, columns.items
     g, input_weights = columns.own[:, :items], columns.weights[:, items:points]
-    x, by_logs = np.zeros_like(columns.own), np.zeros(rows)
-    g, input_weights, weights = (np.ascontiguousarray(each) for each in (g, input_weights, weights))
+    x, by_logs = np.empty(columns.own.shape, dtype), np.zeros(rows)
+    g, input_weights, weights = (_as_rows(each, dtype) for each in (g, input_weights, weights))
     _REVERSE_ROWS(np.ascontiguousarray(states), g, input_weights, weights, _of_each_row(beta, rows), logs, x, by_logs)
-    return x, by_logs
+    return x.astype(np.float64, copy=False), by_logs
 
 
-NUMBA = Loops(run, reverse)
+NUMBA = Loops(run, reverse, tiles.NUMBA)
+
+
+def _as_rows(array: Array, dtype: Any) -> Array:
+    return np.ascontiguousarray(array, dtype=dtype)
 
 
 def _of_each_row(power: Any, rows: int) -> Array:
@@ -58,7 +64,7 @@ def small_whole(beta: float) -> int:
 
 
 @inner
-def raised(base: float, beta: float, whole: int) -> float:
+def raised(base: Any, beta: float, whole: int) -> Any:
     """base^beta; by products for a small whole number."""
     if whole == 0:
         return math.sqrt(base) if beta == 0.5 else base**beta
@@ -69,39 +75,40 @@ def raised(base: float, beta: float, whole: int) -> float:
 
 
 @inner
-def decay(p: Array, beta: float, whole: int) -> None:
-    """p <- p (1 - p)^beta."""
+def decay(p: Array, weights: Array, beta: float, whole: int) -> Any:
+    """p <- p (1 - p)^beta; returns its sum."""
+    one, total = p.dtype.type(1), p.dtype.type(0)
     if whole == 1:
         for i in range(p.size):
-            p[i] *= 1.0 - p[i]
+            p[i] *= one - p[i]
+            total += weights[i] * p[i]
     else:
         for i in range(p.size):
-            p[i] *= raised(1.0 - p[i], beta, whole)
+            p[i] *= raised(one - p[i], beta, whole)
+            total += weights[i] * p[i]
+    return total
 
 
 @inner
-def weighted_sum(p: Array, weights: Array) -> float:
+def weighted_sum(p: Array, weights: Array) -> Any:
     """Sum of weights * p."""
-    total = 0.0
+    total = p.dtype.type(0)
     for i in range(p.size):
         total += weights[i] * p[i]
     return total
 
 
-@without_nan
-def largest(p: Array) -> float:
-    """The largest p; of any value if there is a NaN."""
-    result = 0.0
+@inner
+def sum_of(p: Array) -> Any:
+    total = p.dtype.type(0)
     for i in range(p.size):
-        result = max(result, p[i])
-    return result
+        total += p[i]
+    return total
 
 
 @inner
 def pivot_of(p: Array) -> int:
-    """The item with p > 1/2, if there is one."""
-    if not largest(p) > 0.5:
-        return NO_PIVOT
+    """The item with p > 1/2."""
     for i in range(p.size):
         if p[i] > 0.5:
             return i
@@ -109,112 +116,136 @@ def pivot_of(p: Array) -> int:
 
 
 @inner
-def rest_of(p: Array, weights: Array, pivot: int) -> float:
+def rest_of(p: Array, weights: Array, pivot: int) -> Any:
     """1 - p of the pivot without cancellation: what the others add up to."""
     own = p[pivot]
-    p[pivot] = 0.0
+    p[pivot] = 0
     rest = weighted_sum(p, weights)
     p[pivot] = own
     return rest
 
 
 @inner
-def step(p: Array, weights: Array, beta: float, whole: int) -> float:
-    """p <- p (1 - p)^beta / S; returns S."""
-    pivot = pivot_of(p)
-    if pivot == NO_PIVOT:
-        decay(p, beta, whole)
-    else:
-        at_pivot = p[pivot] * raised(rest_of(p, weights, pivot), beta, whole)
-        p[pivot] = 0.0
-        decay(p, beta, whole)
-        p[pivot] = at_pivot
-    mass = weighted_sum(p, weights)
-    scale = 1.0 / mass
+def decay_beside(p: Array, pivot: int, weights: Array, beta: float, whole: int) -> Any:
+    """The same with the exact complement of the pivot."""
+    at_pivot = p[pivot] * raised(rest_of(p, weights, pivot), beta, whole)
+    p[pivot] = 0
+    others = decay(p, weights, beta, whole)
+    p[pivot] = at_pivot
+    return others + at_pivot
+
+
+@inner
+def scale_and_add(p: Array, scale: Any, total: Array) -> int:
+    """p <- scale p, which the total gets, too; returns how many p are above 1/2."""
+    half, count = p.dtype.type(0.5), 0
     for i in range(p.size):
         p[i] *= scale
-    return mass
+        total[i] += p[i]
+        count += p[i] > half
+    return count
+
+
+@inner
+def padded(points: int) -> int:
+    return -(-points // LANES) * LANES
 
 
 def _run_rows(
-    first: Array, weights: Array, power: Array, k: int, keep: bool, states: Array, total: Array, masses: Array
+    first: Array, weights: Array, power: Array, k: int, total: Array, masses: Array, keep: bool, states: Array
 ) -> None:
-    """Fill the total (rows, points), the S (k - 1, rows) and, if `keep`, the p^j (k, rows, points)."""
-    p = np.empty(first.shape[1])
-    for row in range(first.shape[0]):
-        own_total, beta = total[row], power[row]
+    """Fill the total (rows, points), the S (k - 1, rows), and the p^j (k, rows, points), if they are to be kept."""
+    rows, points = first.shape
+    buffers = np.zeros((3, padded(points)), first.dtype)
+    p, own_weights, own_total = buffers[0], buffers[1], buffers[2]
+    for row in range(rows):
+        beta = power[row]
         whole = small_whole(beta)
-        for i in range(p.size):
-            p[i] = own_total[i] = first[row, i]
+        own_total[:] = 0
+        for i in range(points):
+            p[i], own_weights[i] = first[row, i], weights[row, i]
+        pivots = scale_and_add(p, p.dtype.type(1), own_total)
         if keep:
             states[0, row] = first[row]
         for j in range(1, k):
-            masses[j - 1, row] = step(p, weights[row], beta, whole)
-            for i in range(p.size):
-                own_total[i] += p[i]
+            if pivots == 0:
+                mass = decay(p, own_weights, beta, whole)
+            else:
+                mass = decay_beside(p, pivot_of(p), own_weights, beta, whole)
+            masses[j - 1, row] = mass
+            pivots = scale_and_add(p, p.dtype.type(1.0 / mass), own_total)
             if keep:
-                state = states[j, row]
-                for i in range(p.size):
-                    state[i] = p[i]
+                for i in range(points):
+                    states[j, row, i] = p[i]
+        for i in range(points):
+            total[row, i] = own_total[i]
 
 
 # --- the vector-Jacobian product ------------------------------------------------------------------
 
 
 @inner
-def logs_of_row(p: Array, pivot: int, rest: float, input_weights: Array, weights: Array, x: Array) -> float:
-    """Sum of x log(1 - p) over all columns."""
-    items, nodes = p.size - input_weights.size, input_weights.size
+def logs_of(p: Array, x: Array, pivot: int) -> float:
+    """Sum of x log(1 - p) but for the pivot's."""
     total = 0.0
-    for i in range(items):
+    for i in range(p.size):
         if i != pivot and p[i] < 1.0:
             total += x[i] * math.log1p(-p[i])
-    for c in range(nodes):
-        own = input_weights[c] * x[items + c] + weights[items + c] * x[p.size + c]
-        total += own * math.log1p(-p[items + c])
-    if pivot != NO_PIVOT and rest > 0.0:
-        total += x[pivot] * math.log(rest)
     return total
 
 
 @inner
-def reverse_step(
-    p: Array,
-    pivot: int,
-    rest: float,
-    g: Array,
-    input_weights: Array,
-    weights: Array,
-    beta: float,
-    x: Array,
-    h: Array,
-) -> None:
-    """One step of the adjoint x of [items, E at the nodes, D at the nodes]; h is scratch of the same shape."""
-    items, nodes = g.size, input_weights.size
-    e, d = items, p.size  # where the columns of E and D begin
-    g_pivot = x_pivot = p_pivot = pull = 0.0
-    if pivot != NO_PIVOT:
-        g_pivot, x_pivot, p_pivot = g[pivot], x[pivot], p[pivot]
-        pull = beta * x_pivot * p_pivot / rest if rest > 0.0 else 0.0
-        p[pivot] = 0.0
+def logs_of_nodes(p: Array, input_weights: Array, weights: Array, x_e: Array, x_d: Array) -> float:
+    """The same of the nodes."""
     total = 0.0
-    for i in range(items):
-        h[i] = p[i] * (g[i] - g_pivot - beta * x[i] / (1.0 - p[i]))
+    for i in range(p.size):
+        total += (input_weights[i] * x_e[i] + weights[i] * x_d[i]) * math.log1p(-p[i])
+    return total
+
+
+@inner
+def pull_of_items(p: Array, g: Array, g_pivot: Any, beta: Any, x: Array, h: Array) -> Any:
+    """h = p (g - g_i) - beta p x / (1 - p) of the items, and their sum."""
+    one, total = p.dtype.type(1), p.dtype.type(0)
+    for i in range(p.size):
+        h[i] = p[i] * (g[i] - g_pivot - beta * x[i] / (one - p[i]))
         total += h[i]
-    for c in range(nodes):
-        q = beta * p[e + c] / (1.0 - p[e + c])
-        h[e + c] = p[e + c] - q * x[e + c]
-        h[d + c] = -p[e + c] * g_pivot - q * x[d + c]
-        total += input_weights[c] * h[e + c] + weights[e + c] * h[d + c]
-    shared = pull - total
-    for i in range(items):
+    return total
+
+
+@inner
+def pull_of_nodes(
+    p: Array, g_pivot: Any, input_weights: Array, weights: Array, beta: Any, x_e: Array, x_d: Array, h: Array
+) -> Any:
+    """x + h of E and of D at the nodes, and the sum of h."""
+    one, total = p.dtype.type(1), p.dtype.type(0)
+    for i in range(p.size):
+        q = beta * p[i] / (one - p[i])
+        h_e = p[i] - q * x_e[i]
+        h_d = -p[i] * g_pivot - q * x_d[i]
+        total += input_weights[i] * h_e + weights[i] * h_d
+        x_e[i] += h_e
+        h[i] = h_d
+    return total
+
+
+@inner
+def add_pull(p: Array, h: Array, shared: Any, x: Array) -> None:
+    """x <- x + h + p shared."""
+    for i in range(p.size):
         x[i] += h[i] + p[i] * shared
-    for c in range(nodes):
-        x[e + c] += h[e + c]
-        x[d + c] += h[d + c] + p[e + c] * shared
-    if pivot != NO_PIVOT:
-        p[pivot] = p_pivot
-        x[pivot] = x_pivot * (rest + (1.0 - beta) * p_pivot) - p_pivot * total
+
+
+@inner
+def load_state(state: Array, p: Array, p_of_nodes: Array, items: int) -> int:
+    """Returns how many p are above 1/2."""
+    half, count = p.dtype.type(0.5), 0
+    for i in range(items):
+        p[i] = state[i]
+        count += state[i] > half
+    for i in range(items, state.size):
+        p_of_nodes[i - items] = state[i]
+    return count
 
 
 def _reverse_rows(
@@ -227,19 +258,44 @@ def _reverse_rows(
     x: Array,
     by_logs: Array,
 ) -> None:
-    """Fill the adjoints x (rows, columns), which are 0, and the sums of x_{j+1} log(1 - p^j) (rows,)."""
-    k, rows, points = states.shape
-    p, h = np.empty(points), np.empty(x.shape[1])
+    """Fill the adjoints x (rows, columns) and the sums of x_{j+1} log(1 - p^j) (rows,)."""
+    (k, rows, points), items, dtype = states.shape, g.shape[1], states.dtype
+    nodes = points - items
+    of_items, of_nodes = np.zeros((4, padded(items)), dtype), np.zeros((6, padded(nodes)), dtype)
+    p, own_g, own_x, h = of_items[0], of_items[1], of_items[2], of_items[3]
+    at, inputs, counts, x_e, x_d, h_d = of_nodes[0], of_nodes[1], of_nodes[2], of_nodes[3], of_nodes[4], of_nodes[5]
     for row in range(rows):
+        own_x[:], x_e[:], x_d[:] = 0, 0, 0
+        for i in range(items):
+            own_g[i] = g[row, i]
+        for i in range(nodes):
+            inputs[i], counts[i] = input_weights[row, i], weights[row, items + i]
+        beta = dtype.type(power[row])
         for j in range(k - 1, -1, -1):
-            state = states[j, row]
-            for i in range(points):
-                p[i] = state[i]
-            pivot = pivot_of(p)
-            rest = 0.0 if pivot == NO_PIVOT else rest_of(p, weights[row], pivot)
+            pivots = load_state(states[j, row], p, at, items)
+            pivot = NO_PIVOT if pivots == 0 else pivot_of(p)
+            rest = g_pivot = x_pivot = p_pivot = pull = 0.0
+            if pivot != NO_PIVOT:
+                g_pivot, x_pivot, p_pivot = np.float64(own_g[pivot]), np.float64(own_x[pivot]), np.float64(p[pivot])
+                p[pivot] = 0
+                rest = np.float64(sum_of(p) + weighted_sum(at, counts))
+                pull = beta * x_pivot * p_pivot / rest if rest > 0.0 else 0.0
             if logs and j < k - 1:
-                by_logs[row] += logs_of_row(p, pivot, rest, input_weights[row], weights[row], x[row])
-            reverse_step(p, pivot, rest, g[row], input_weights[row], weights[row], power[row], x[row], h)
+                by_logs[row] += logs_of(p, own_x, pivot) + logs_of_nodes(at, inputs, counts, x_e, x_d)
+                if rest > 0.0:
+                    by_logs[row] += x_pivot * math.log(rest)
+            narrow = dtype.type(g_pivot)
+            total = pull_of_items(p, own_g, narrow, beta, own_x, h)
+            total += pull_of_nodes(at, narrow, inputs, counts, beta, x_e, x_d, h_d)
+            shared = dtype.type(pull - total)
+            add_pull(p, h, shared, own_x)
+            add_pull(at, h_d, shared, x_d)
+            if pivot != NO_PIVOT:
+                own_x[pivot] = x_pivot * (rest + (1.0 - beta) * p_pivot) - p_pivot * total
+        for i in range(items):
+            x[row, i] = own_x[i]
+        for i in range(nodes):
+            x[row, items + i], x[row, points + i] = x_e[i], x_d[i]
 
 
 _RUN_ROWS = compiled(_run_rows, fastmath=FASTMATH)

@@ -143,7 +143,7 @@ def jvp(
         return direct.jvp(direct.Trajectory(*trajectory), k, rows, temperature_tangent, _kernels(rows, k))
     blocks, rest = _blocks(trajectory, form)
     tangent = np.empty_like(rows)
-    driver.jvp(blocks, power, rows, temperature_tangent, tangent)
+    driver.jvp(blocks, power, rows, temperature_tangent, tangent, _loops())
     if form[2]:
         left, *own = rest
         dt = temperature_tangent if len(temperature_tangent) == 1 else temperature_tangent[left]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gumbeltopk._generic import successive_softmax as generic
 from gumbeltopk._numpy.compression import bound, measure, recursion
 from gumbeltopk._numpy.compression.loops import NUMPY, Loops
+from gumbeltopk._numpy.compression.tiles import TILE, Tiles
 
 Floats = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
@@ -92,9 +93,10 @@ def attempt(
     rows, n = keys.shape
     t = np.array(np.broadcast_to(temperature, (rows, 1)))
     v = np.empty_like(keys) if keep else out
-    split = _split_row(keys, t, k, effort, v) if n >= LONG_ROW else _split_rows(keys, t, k, effort, v)
+    split_rows = _split_row if n >= LONG_ROW else _split_rows
+    split = split_rows(keys, t, k, effort, v, loops.tiles)
     points = run_points(split, t, power, k, effort.bins, keep, loops)
-    measure.evaluate(points.polynomial, split.v, out)
+    measure.evaluate(points.polynomial, split.v, out, loops.tiles)
     write_heavy(out, split.kept, points.bins, points.at_items, points.at_binned)
     block = None
     if points.states is not None:
@@ -188,7 +190,7 @@ def _first_state(heavy: Any, threshold: Any, t: Floats, weights: Floats, node_v:
 # --- rows that are taken together -------------------------------------------------------------------
 
 
-def _split_rows(keys: Any, t: Floats, k: int, effort: Effort, v: Any) -> Split:
+def _split_rows(keys: Any, t: Floats, k: int, effort: Effort, v: Any, tiles: Tiles) -> Split:
     """The m heaviest items of each row, by partition."""
     n, m = keys.shape[1], effort.heavy
     kept = np.argpartition(keys, n - m, axis=-1)[:, n - m :]
@@ -201,21 +203,22 @@ def _split_rows(keys: Any, t: Floats, k: int, effort: Effort, v: Any) -> Split:
     _exponentials(keys, threshold, t, v)
     np.put_along_axis(v, kept, 0.0, axis=-1)
     log_v = (heavy.astype(np.float64) - threshold) / t
-    degree = _degree(log_v, measure.row_sums(v), t, k, effort, keys.dtype.itemsize)
-    return Split(v, kept, heavy, log_v, threshold, measure.power_sums(v, degree))
+    light = measure.power_sums(v, 1, tiles)[:, 0]
+    degree = _degree(log_v, light, t, k, effort, keys.dtype.itemsize)
+    return Split(v, kept, heavy, log_v, threshold, measure.power_sums(v, degree, tiles))
 
 
 # --- one long row -----------------------------------------------------------------------------------
 
 
-def _split_row(keys: Any, t: Floats, k: int, effort: Effort, v: Any) -> Split:
+def _split_row(keys: Any, t: Floats, k: int, effort: Effort, v: Any, tiles: Tiles) -> Split:
     """About m of the heaviest items, heaviest first, by a threshold from a sample."""
     n, m = keys.shape[1], effort.heavy
     threshold, light = _threshold_of_row(keys[0], t[0, 0], m)
-    kept = _above(keys[0], threshold)
+    kept = tiles.above(keys[0], threshold)
     if len(kept) > 4 * m:  # the sample was not like the row
         threshold = np.partition(keys[0], n - m)[n - m]
-        kept = _above(keys[0], threshold)
+        kept = tiles.above(keys[0], threshold)
     if not len(kept):  # they are all tied
         kept = np.asarray([np.argmax(keys[0])])
     heavy = keys[0, kept]
@@ -231,7 +234,7 @@ def _split_row(keys: Any, t: Floats, k: int, effort: Effort, v: Any) -> Split:
         heavy[None, order],
         log_v[None, order],
         np.asarray([[threshold]]),
-        measure.power_sums(v, degree, fill=fill),
+        measure.power_sums(v, degree, tiles, fill),
     )
 
 
@@ -248,24 +251,18 @@ def _threshold_of_row(keys: Any, temperature: float, m: int) -> tuple[Any, float
     return threshold, float(np.add.reduce(light, dtype=np.float64)) * stride
 
 
-def _above(keys: Any, threshold: Any) -> Indices:
-    """Positions of the keys above the threshold, tile by tile."""
-    flags = np.empty(min(measure.TILE, len(keys)), dtype=np.bool_)
-    found = []
-    for first in range(0, len(keys), measure.TILE):
-        tile = keys[first : first + measure.TILE]
-        found.append(np.flatnonzero(np.greater(tile, threshold, out=flags[: len(tile)])) + first)
-    return np.concatenate(found)
-
-
 def _filler(keys: Any, threshold: Any, t: Floats, v: Any, kept: Indices) -> Any:
     """Writes v = exp((r - thr) / t) tile by tile, with 0 for the kept items."""
-    bounds = np.searchsorted(kept, np.arange(0, keys.shape[1] + measure.TILE, measure.TILE)).tolist()
+    bounds = np.searchsorted(kept, np.arange(0, keys.shape[1] + TILE, TILE)).tolist()
+    wide, scale = _wants_wide(v.dtype, t), _scale(v.dtype, t)
 
     def fill(rows: slice, columns: slice) -> None:
         tile = v[rows, columns]
-        _exponentials(keys[rows, columns], threshold, t, tile)
-        number = columns.start // measure.TILE
+        if wide:
+            _wide_exponentials(keys[rows, columns], threshold, t, tile)
+        else:
+            _narrow_exponentials(keys[rows, columns], threshold, scale, tile)
+        number = columns.start // TILE
         first, last = bounds[number], bounds[number + 1]
         if last > first:
             tile[0, kept[first:last] - columns.start] = 0.0
@@ -273,20 +270,40 @@ def _filler(keys: Any, threshold: Any, t: Floats, v: Any, kept: Indices) -> Any:
     return fill
 
 
-def _exponentials(keys: Any, threshold: Any, t: Floats, out: Any) -> None:
-    """exp((r - thr) / t). The exponent is float64 where 1 / t magnifies the rounding of a float32 difference, and where
-    a difference that overflows float32 matters.
+def _wants_wide(dtype: Any, t: Floats) -> bool:
+    """Whether the exponents are to be float64: where 1 / t magnifies the rounding of a float32 difference, and where a
+    difference that overflows float32 matters.
     """
-    if out.dtype == np.float32 and not COLDEST_FLOAT32 <= np.min(t) <= np.max(t) <= HOTTEST_FLOAT32:
-        rows_at_a_time = max(1, measure.TILE // keys.shape[1])
-        for first in range(0, len(keys), rows_at_a_time):
-            rows = slice(first, first + rows_at_a_time)
-            wide = keys[rows].astype(np.float64)
-            np.subtract(wide, threshold if np.ndim(threshold) == 0 else threshold[rows], wide)
-            np.multiply(wide, 1.0 / t[rows], wide)
-            out[rows] = np.exp(wide, wide)
+    return bool(dtype == np.float32 and not COLDEST_FLOAT32 <= np.min(t) <= np.max(t) <= HOTTEST_FLOAT32)
+
+
+def _scale(dtype: Any, t: Floats) -> Any:
+    """1 / t, or None where that is 1 in all rows."""
+    return (1.0 / t).astype(dtype) if np.any(t != 1.0) else None
+
+
+def _exponentials(keys: Any, threshold: Any, t: Floats, out: Any) -> None:
+    """exp((r - thr) / t)."""
+    if not _wants_wide(out.dtype, t):
+        _narrow_exponentials(keys, threshold, _scale(out.dtype, t), out)
         return
+    rows_at_a_time = max(1, TILE // keys.shape[1])
+    for first in range(0, len(keys), rows_at_a_time):
+        rows = slice(first, first + rows_at_a_time)
+        _wide_exponentials(keys[rows], threshold[rows], t[rows], out[rows])
+
+
+def _narrow_exponentials(keys: Any, threshold: Any, scale: Any, out: Any) -> None:
+    """exp((r - thr) scale) in the dtype of the keys."""
     np.subtract(keys, threshold, out)
-    if np.any(t != 1.0):
-        np.multiply(out, (1.0 / t).astype(out.dtype), out)
+    if scale is not None:
+        np.multiply(out, scale, out)
     np.exp(out, out)
+
+
+def _wide_exponentials(keys: Any, threshold: Any, t: Floats, out: Any) -> None:
+    """exp((r - thr) / t) with a float64 exponent."""
+    wide = keys.astype(np.float64)
+    np.subtract(wide, threshold, wide)
+    np.multiply(wide, 1.0 / t, wide)
+    out[...] = np.exp(wide, wide)

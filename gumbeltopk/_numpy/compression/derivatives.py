@@ -15,35 +15,44 @@ import numpy.typing as npt
 from gumbeltopk._numpy.compression import linear_recursion, measure
 from gumbeltopk._numpy.compression.block import ORDER, Block, bins_of, write_heavy
 from gumbeltopk._numpy.compression.loops import NUMPY, Loops
+from gumbeltopk._numpy.compression.tiles import Tiles
 
 Floats = npt.NDArray[Any]
 
 
 def vjp(
-    block: Block, power: float | None, cotangent: Any, with_temperature: bool, loops: Loops = NUMPY
-) -> tuple[Any, Floats]:
-    """Gradients by the keys (rows, n) and by the temperature (rows, 1)."""
+    block: Block, power: float | None, cotangent: Any, with_temperature: bool, gradient: Any, loops: Loops = NUMPY
+) -> Floats:
+    """Write the gradient by the keys (rows, n); returns that by the temperature (rows, 1)."""
     beta = 1.0 / block.temperature if power is None else power
-    expansion = _expansion(block)
+    expansion = _expansion(block, loops)
     heavy = expansion.of_heavy(cotangent)
     centre = heavy[:, :1].copy()
     columns = expansion.columns(cotangent, heavy - centre, centre)
     x, by_logs = loops.reverse(block.states, block.weights, columns, beta, with_temperature)
-    gradient = expansion.read(x, cotangent, centre)
+    expansion.read(x, cotangent, centre, gradient)
     by_temperature = np.zeros((len(gradient), 1))
     if with_temperature:
         # beta_bar = sum x_1 r + sum_j sum x_{j+1} log(1 - p^j); sum x_1 = 0, so that r - thr = t log v will do for r.
         by_keys = np.vecdot(gradient, _log_v_of_all(block), dtype=np.float64)[:, None] * block.temperature
         by_temperature = -(by_logs[:, None] + by_keys) / block.temperature**2
-    np.multiply(gradient, np.asarray(beta, dtype=gradient.dtype), out=gradient)
-    return gradient, by_temperature
+    if np.any(beta != 1.0):
+        np.multiply(gradient, np.asarray(beta, dtype=gradient.dtype), out=gradient)
+    return by_temperature
 
 
-def jvp(block: Block, power: float | None, key_tangent: Any, temperature_tangent: Floats) -> Any:
-    """Tangent of the value (rows, n); the tangent of the temperature is (rows, 1) or (1, 1)."""
+def jvp(
+    block: Block,
+    power: float | None,
+    key_tangent: Any,
+    temperature_tangent: Floats,
+    tangent: Any,
+    loops: Loops = NUMPY,
+) -> None:
+    """Write the tangent of the value (rows, n); that of the temperature is (rows, 1) or (1, 1)."""
     beta = 1.0 / block.temperature if power is None else power
     dbeta = -temperature_tangent / block.temperature**2
-    expansion = _expansion(block)
+    expansion = _expansion(block, loops)
     inputs = key_tangent * np.asarray(beta, dtype=key_tangent.dtype)
     heavy = beta * expansion.of_heavy(key_tangent)
     if np.any(dbeta):  # l^1 = beta r: dl^1 = beta dr + dbeta r, where r - thr = t log v will do for r
@@ -53,7 +62,8 @@ def jvp(block: Block, power: float | None, key_tangent: Any, temperature_tangent
     # As the light items have it, in their dtype.
     centre = np.take_along_axis(inputs, block.kept[:, :1], axis=1).astype(np.float64)
     columns = expansion.columns(inputs, heavy - heavy[:, :1], centre)
-    return expansion.read(linear_recursion.tangent(block.states, block.weights, columns, beta, dbeta), inputs, centre)
+    by_points = linear_recursion.tangent(block.states, block.weights, columns, beta, dbeta)
+    expansion.read(by_points, inputs, centre, tangent)
 
 
 def _log_v_of_all(block: Block) -> Any:
@@ -69,6 +79,7 @@ class _Expansion(NamedTuple):
 
     block: Block
     bins: measure.Bins
+    tiles: Tiles
 
     def of_heavy(self, g: Any) -> Floats:
         """The inputs of the heavy items (rows, m)."""
@@ -76,26 +87,25 @@ class _Expansion(NamedTuple):
 
     def columns(self, g: Any, heavy: Floats, centre: Floats) -> linear_recursion.Columns:
         """The columns of a derivative for inputs `g` - `centre` (rows, 1), which are `heavy` at the heavy items."""
-        sums = measure.power_sums(self.block.v, int(self.block.degree), factor=g, centre=_narrow(centre, g))
+        sums = measure.products(self.block.v, int(self.block.degree), g, _narrow(centre, g), self.tiles)
         return columns_of_inputs(self.bins, heavy, sums, self.block.weights)
 
-    def read(self, columns: Floats, g: Any, centre: Floats) -> Any:
-        """(g - centre) E(v) + D(v) of all items (rows, n)."""
+    def read(self, columns: Floats, g: Any, centre: Floats, out: Any) -> None:
+        """Write (g - centre) E(v) + D(v) of all items (rows, n)."""
         block, bins = self.block, self.bins
-        result = np.empty_like(block.v)
         at = read_columns(bins, columns, int(block.degree))
-        measure.evaluate_pair(at.e, at.d, block.v, g, result, _narrow(centre, g))
+        measure.evaluate_pair(at.e, at.d, block.v, g, _narrow(centre, g), out, self.tiles)
         binned = g[0, block.kept[0, bins.binned]].astype(np.float64) - centre[0, 0]
-        write_heavy(result, block.kept, bins, at.items, at.binned(binned))
-        return result
+        write_heavy(out, block.kept, bins, at.items, at.binned(binned))
 
 
 def _narrow(centre: Floats, g: Any) -> Any:
     return centre.astype(g.dtype)
 
 
-def _expansion(block: Block) -> _Expansion:
-    return _Expansion(block, bins_of(block.log_v, int(block.out_of_bins), ORDER[block.v.dtype.itemsize]))
+def _expansion(block: Block, loops: Loops) -> _Expansion:
+    bins = bins_of(block.log_v, int(block.out_of_bins), ORDER[block.v.dtype.itemsize])
+    return _Expansion(block, bins, loops.tiles)
 
 
 def columns_of_inputs(bins: measure.Bins, heavy: Floats, sums: Floats, weights: Floats) -> linear_recursion.Columns:

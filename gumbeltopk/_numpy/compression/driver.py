@@ -9,6 +9,8 @@ everything, and in the end left to the caller.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,13 +96,8 @@ def _attempt(
     index = _as_slice(rows)
     t = _of_rows(temperature, index)
     own_power = power if isinstance(power, float) else 1.0 / t
-    with quick_and_quiet():
-        if isinstance(index, slice):
-            outcome = attempt_rows(keys[index], t, own_power, k, effort, keep, a[index], loops)
-        else:
-            out = np.empty((len(rows), keys.shape[1]), dtype=keys.dtype)
-            outcome = attempt_rows(keys[index], t, own_power, k, effort, keep, out, loops)
-            a[index] = out
+    with quick_and_quiet(), _written(a, index) as own:
+        outcome = attempt_rows(keys[index], t, own_power, k, effort, keep, own, loops)
     block = outcome.block
     return outcome if block is None else outcome._replace(block=block._replace(rows=rows))
 
@@ -138,23 +135,40 @@ def vjp(
 
     def of_block(block: Block) -> None:
         index = _as_slice(block.rows)
-        with quick_and_quiet():
-            result = derivatives.vjp(block, _shared(power), cotangent[index], with_temperature, loops)
-        gradient[index], by_temperature[index] = result
+        with quick_and_quiet(), _written(gradient, index) as own:
+            by_temperature[index] = derivatives.vjp(
+                block, _shared(power), cotangent[index], with_temperature, own, loops
+            )
 
     _threads.map_blocks(of_block, blocks, gradient.size)
 
 
-def jvp(blocks: list[Block], power: Any, key_tangent: Any, temperature_tangent: Floats, tangent: Any) -> None:
+def jvp(
+    blocks: list[Block],
+    power: Any,
+    key_tangent: Any,
+    temperature_tangent: Floats,
+    tangent: Any,
+    loops: Loops = NUMPY,
+) -> None:
     """Write the tangent of the value (rows, n), in the blocks' rows."""
 
     def of_block(block: Block) -> None:
         index = _as_slice(block.rows)
         dt = _of_rows(temperature_tangent, index)
-        with quick_and_quiet():
-            tangent[index] = derivatives.jvp(block, _shared(power), key_tangent[index], dt)
+        with quick_and_quiet(), _written(tangent, index) as own:
+            derivatives.jvp(block, _shared(power), key_tangent[index], dt, own, loops)
 
     _threads.map_blocks(of_block, blocks, tangent.size)
+
+
+@contextlib.contextmanager
+def _written(array: Any, index: Any) -> Iterator[Any]:
+    """Rows to write to: a view if they are consecutive, else put in their places afterwards."""
+    own = array[index]
+    yield own
+    if not isinstance(index, slice):
+        array[index] = own
 
 
 def _shared(power: Any) -> float | None:

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gumbeltopk import _threads
+from gumbeltopk._numpy.compression.tiles import NUMPY, TILE, Tiles
 
 Floats = npt.NDArray[Any]
-# Terms of a float32 sum before it goes on in float64 (equal terms err together): of one row, and of several.
-SUMMED, SUMMED_IN_ROWS = 1024, 4096
-TILE = 1 << 16  # items at a time: they stay in cache
+Tile = tuple[slice, slice]  # rows and columns
 
 
 # --- power nodes ------------------------------------------------------------------------------------
@@ -54,134 +54,66 @@ def coefficients(values: Floats) -> Floats:
     return np.linalg.solve(_vandermonde(values.shape[-1]).T, values.T).T
 
 
-def power_sums(v: Any, degree: int, factor: Any = None, centre: Any = None, fill: Any = None) -> Floats:
-    """(rows, P): sum over a row of v^q, or of (factor - centre) * v^q, tile by tile; `centre` is (rows, 1).
+def power_sums(v: Any, degree: int, tiles: Tiles = NUMPY, fill: Any = None) -> Floats:
+    """(rows, P): sums over a row of v^q, tile by tile.
 
     ``fill(rows, columns)``, of two slices, may write the tile of `v` while it is in cache.
     """
-    rows, n = v.shape
 
-    def sums_of_tile(tile: tuple[slice, slice]) -> Floats:
+    def sums_of_tile(tile: Tile) -> Floats:
         if fill is not None:
             fill(*tile)
-        own = v[tile]
-        own_factor = None if factor is None else _centred(factor, centre, tile)
-        return _power_sums_of_tile(own, degree, own_factor, _scratch(degree // 2 + 2, own))
+        return tiles.power_sums(v[tile], degree)
 
-    tiles = _tiles(rows, n)
+    return _sums(sums_of_tile, v, degree)
+
+
+def products(v: Any, degree: int, g: Any, centre: Any, tiles: Tiles = NUMPY) -> Floats:
+    """(rows, P): sums over a row of (g - centre) v^q, tile by tile; `centre` is (rows, 1)."""
+
+    def sums_of_tile(tile: Tile) -> Floats:
+        return tiles.products(v[tile], degree, g[tile], centre[tile[0]])
+
+    return _sums(sums_of_tile, v, degree)
+
+
+def _sums(sums_of_tile: Callable[[Tile], Floats], v: Any, degree: int) -> Floats:
+    tiles = _tiles(*v.shape)
     parts = _threads.map_blocks(sums_of_tile, tiles, v.size)
-    sums = np.zeros((rows, degree))
-    for (block, _), part in zip(tiles, parts, strict=True):
-        sums[block] += part
+    sums = np.zeros((v.shape[0], degree))
+    for (rows, _), part in zip(tiles, parts, strict=True):
+        sums[rows] += part
     return sums
 
 
-def _centred(g: Any, centre: Any, tile: tuple[slice, slice]) -> Any:
-    return g[tile] if centre is None else g[tile] - centre[tile[0]]
+def evaluate(polynomial: Floats, v: Any, out: Any, tiles: Tiles = NUMPY) -> None:
+    """out = sum_q co_q v^q from the coefficients (rows, P), tile by tile; `out` may be `v`."""
+    co = polynomial.astype(v.dtype)
+
+    def evaluate_tile(tile: Tile) -> None:
+        tiles.polynomial(co[tile[0]], v[tile], out[tile])
+
+    _threads.map_blocks(evaluate_tile, _tiles(*v.shape), v.size)
 
 
-def _scratch(parts: int, tile: Any) -> Any:
-    """(parts, ...) uninitialised memory of the tile's shape and dtype."""
-    return np.empty((parts, *tile.shape), dtype=tile.dtype)
+def evaluate_pair(e: Floats, d: Floats, v: Any, g: Any, centre: Any, out: Any, tiles: Tiles = NUMPY) -> None:
+    """out = (g - centre) E(v) + D(v) from the coefficients of both polynomials (rows, P); `centre` is (rows, 1)."""
+    e, d = e.astype(v.dtype), d.astype(v.dtype)
+
+    def evaluate_tile(tile: Tile) -> None:
+        rows = tile[0]
+        tiles.pair(e[rows], d[rows], v[tile], g[tile], centre[rows], out[tile])
+
+    _threads.map_blocks(evaluate_tile, _tiles(*v.shape), v.size)
 
 
-def _tiles(rows: int, n: int) -> list[tuple[slice, slice]]:
+def _tiles(rows: int, n: int) -> list[Tile]:
     """(rows, columns) of tiles: blocks of whole rows, or parts of one long row."""
     if n > TILE:
         starts = range(0, n, TILE)
         return [(slice(row, row + 1), slice(i, min(i + TILE, n))) for row in range(rows) for i in starts]
     rows_in_block = max(1, TILE // max(n, 1))
     return [(slice(i, min(i + rows_in_block, rows)), slice(0, n)) for i in range(0, rows, rows_in_block)]
-
-
-def _power_sums_of_tile(v: Any, degree: int, factor: Any, scratch: Any) -> Floats:
-    """M_{a + b} = v^a . v^b: half of the powers are enough."""
-    half = (degree + 1) // 2
-    powers = [v]
-    for a in range(1, half):
-        powers.append(np.multiply(powers[-1], v, out=scratch[a]))
-    sums = np.empty((v.shape[0], degree))
-    if factor is None:
-        sums[:, 0] = _dots(v, _ones(v.shape[1], v.dtype))  # faster than add.reduce
-        for q in range(2, degree + 1):
-            sums[:, q - 1] = _dots(powers[q // 2 - 1], powers[(q + 1) // 2 - 1])
-        return sums
-    sums[:, 0] = _dots(factor, v)
-    low = np.multiply(factor, v, out=scratch[0])  # factor * v
-    for q in range(2, min(half + 1, degree) + 1):
-        sums[:, q - 1] = _dots(low, powers[q - 2])
-    if degree > half + 1:
-        high = np.multiply(low, powers[half - 1], out=scratch[half])  # factor * v^{half + 1}
-        for q in range(half + 2, degree + 1):
-            sums[:, q - 1] = _dots(high, powers[q - half - 2])
-    return sums
-
-
-@functools.lru_cache(maxsize=8)
-def _ones(n: int, dtype: Any) -> Any:
-    ones = np.ones((1, n), dtype=dtype)
-    ones.flags.writeable = False
-    return ones
-
-
-def row_sums(v: Any) -> Floats:
-    """(rows,): sum of v."""
-    return power_sums(v, 1)[:, 0]
-
-
-def _dots(a: Any, b: Any) -> Any:
-    """Row by row a . b, in pieces that keep float32 accurate. `np.vecdot`, unlike `dot`, stays on one thread."""
-    n = a.shape[1]
-    length = SUMMED if a.shape[0] == 1 else SUMMED_IN_ROWS
-    if a.dtype == np.float64 or n <= 2 * length:
-        return np.vecdot(a, b)
-    whole = n - n % length
-    if a.shape[0] == 1:
-        pieces = np.vecdot(a[0, :whole].reshape(-1, length), b[0, :whole].reshape(-1, length))
-        total = np.add.reduce(pieces, dtype=np.float64)
-    else:
-        total = sum(np.vecdot(a[:, i : i + length], b[:, i : i + length]) for i in range(0, whole, length))
-    return total + np.vecdot(a[:, whole:], b[:, whole:])
-
-
-def evaluate(polynomial: Floats, v: Any, out: Any) -> None:
-    """out = sum_q co_q v^q from the coefficients (rows, P), by Horner's rule, tile by tile; `out` may be `v`."""
-    co = polynomial.astype(v.dtype)
-
-    def evaluate_tile(tile: tuple[slice, slice]) -> None:
-        own = v[tile]
-        _horner(_as_columns(co[tile[0]]), own, out[tile], _scratch(1, own)[0])
-
-    _threads.map_blocks(evaluate_tile, _tiles(*v.shape), v.size)
-
-
-def evaluate_pair(e: Floats, d: Floats, v: Any, g: Any, out: Any, centre: Any = None) -> None:
-    """out = (g - centre) E(v) + D(v) from the coefficients of both polynomials (rows, P); `centre` is (rows, 1)."""
-    e, d = e.astype(v.dtype), d.astype(v.dtype)
-
-    def evaluate_tile(tile: tuple[slice, slice]) -> None:
-        own = v[tile]
-        first, second = _scratch(2, own)
-        _horner(_as_columns(e[tile[0]]), own, first, first)
-        np.multiply(first, _centred(g, centre, tile), out=first)
-        _horner(_as_columns(d[tile[0]]), own, second, second)
-        np.add(first, second, out=out[tile])
-
-    _threads.map_blocks(evaluate_tile, _tiles(*v.shape), v.size)
-
-
-def _as_columns(coefficients_of_rows: Any) -> Any:
-    """(P,) for one row, else (P, rows, 1)."""
-    if len(coefficients_of_rows) == 1:
-        return coefficients_of_rows[0]
-    return np.ascontiguousarray(coefficients_of_rows.T)[:, :, None]
-
-
-def _horner(co: Any, v: Any, out: Any, scratch: Any) -> None:
-    np.multiply(v, co[-1], out=scratch)
-    for q in range(co.shape[0] - 2, -1, -1):
-        np.add(scratch, co[q], out=scratch)
-        np.multiply(scratch, v, out=out if q == 0 else scratch)
 
 
 # --- octave bins ------------------------------------------------------------------------------------

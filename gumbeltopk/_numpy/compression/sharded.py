@@ -31,6 +31,7 @@ Places = npt.NDArray[np.int64]
 DEGREE = LARGEST_DEGREE[8]  # P: a shard sends all powers, because the reach is known only after the run
 FEWEST_HEAVY = 2048
 HEAVY_OF_STEPS = 6  # m / k: for t >= 1 enough for every row
+UNCENTRED = np.zeros((1, 1))
 
 
 class Summary(NamedTuple):
@@ -215,7 +216,7 @@ def summarise_inputs(g: Any, keys: Any, first: int, solution: Solution) -> Input
     v, inside, own = _light_and_heavy(keys, first, solution)
     wide = np.asarray(g, dtype=np.float64)
     with quick_and_quiet():
-        sums = measure.power_sums(v, DEGREE, factor=wide[None])[0]
+        sums = measure.products(v, DEGREE, wide[None], UNCENTRED)[0]
     return Inputs(np.arange(inside.start, inside.stop), wide[own], sums)
 
 
@@ -293,7 +294,7 @@ def read_expansion(g: Any, keys: Any, first: int, solution: Solution, expansion:
     wide = np.asarray(g, dtype=np.float64)[None]
     result = np.empty_like(v)
     with quick_and_quiet():
-        measure.evaluate_pair(expansion.e, expansion.d, v, wide, result)
+        measure.evaluate_pair(expansion.e, expansion.d, v, wide, UNCENTRED, result)
     result *= expansion.scale
     result[0, own] = expansion.heavy[inside]
     return np.asarray(result[0])
