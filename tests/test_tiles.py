@@ -100,3 +100,40 @@ def test_the_keys_above_a_threshold(tiles, n, share):
     keys[n // 2] = -np.inf
     threshold = np.float32(1.0 - share)
     assert tiles.above(keys, threshold).tolist() == np.flatnonzero(keys > threshold).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_exponentials_of_rows_and_of_a_part_of_one(tiles, dtype, scale):
+    keys = np.random.default_rng(3).uniform(-80.0, 5.0, size=(3, 1001)).astype(dtype)
+    keys[0, 0] = -np.inf
+    thresholds = np.asarray([[5.0], [4.0], [3.0]], dtype=dtype)
+    scales = None if scale is None else np.full((3, 1), scale, dtype=dtype)
+    exponents = (keys - thresholds) * (1.0 if scale is None else dtype_scale(scale, dtype))
+    exact = np.exp(exponents.astype(np.float64))
+    tolerance = 1e-6 if dtype == "float32" else 1e-13
+    for rows, threshold in ((slice(None), thresholds), (slice(1, 2), thresholds[1, 0])):
+        out = np.empty_like(keys[rows])
+        tiles.exponentials(keys[rows], threshold, None if scales is None else scales[rows], out)
+        assert np.all(np.abs(out - exact[rows]) <= tolerance * exact[rows])
+
+
+def dtype_scale(scale, dtype):
+    return np.asarray(scale, dtype=dtype)
+
+
+@pytest.mark.skipif(not HAS_NUMBA, reason="numba, the extra `numba`, is not installed")
+def test_compiled_exponential_of_float32():
+    """Everywhere to 1e-7; 0 where it is no normal number, NaN of NaN."""
+    from gumbeltopk._numba.tiles import NUMBA
+
+    x = np.concatenate([np.linspace(-87.3, 87.9, 400_001), [0.0, -0.0, 1e-30, -1e-30]]).astype(np.float32)[None]
+    out = np.empty_like(x)
+    NUMBA.exponentials(x, np.float32(0.0), None, out)
+    exact = np.exp(x.astype(np.float64))
+    assert np.max(np.abs(out / exact - 1.0)) <= 1e-7
+    special = np.asarray([[-np.inf, -1e30, -88.0, 1e30, np.nan]], dtype=np.float32)
+    out = np.empty_like(special)
+    NUMBA.exponentials(special, np.float32(0.0), None, out)
+    assert out[0, :3].tolist() == [0.0, 0.0, 0.0]
+    assert out[0, 3] > 1e38 and np.isnan(out[0, 4])

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk._numba.compiling import FASTMATH, Array, compiled, inner
+from gumbeltopk._numba.exponentials import exponential
+from gumbeltopk._numpy.compression import tiles as numpys
 from gumbeltopk._numpy.compression.tiles import Tiles
 
 PART = 1024  # items at a time
@@ -23,26 +25,35 @@ NEGLIGIBLE = {4: 1e-18, 8: 1e-140}  # v^q beyond which higher powers of v do not
 
 def power_sums(v: Array, degree: int) -> Array:
     """See `Tiles`."""
-    sums = np.zeros((len(v), degree))
+    sums = _zeros(v, degree)
     _POWER_SUMS(v, smallest_of_fours(v.dtype, degree), sums)
-    return sums
+    return sums[:, :degree]
 
 
 def products(v: Array, degree: int, g: Array, centre: Array) -> Array:
     """See `Tiles`."""
-    sums = np.zeros((len(v), degree))
+    sums = _zeros(v, degree)
     _PRODUCTS(v, g, centre, smallest_of_fours(v.dtype, degree), sums)
-    return sums
+    return sums[:, :degree]
 
 
 def polynomial(co: Array, v: Array, out: Array) -> None:
     """See `Tiles`."""
-    _POLYNOMIAL(co, v, out)
+    _POLYNOMIAL(_in_fours(co), v, out)
 
 
 def pair(e: Array, d: Array, v: Array, g: Array, centre: Array, out: Array) -> None:
     """See `Tiles`."""
-    _PAIR(e, d, v, g, centre, out)
+    _PAIR(_in_fours(e), _in_fours(d), v, g, centre, out)
+
+
+def exponentials(keys: Array, threshold: Any, scale: Any, out: Array) -> None:
+    """See `Tiles`."""
+    if keys.dtype != np.float32:
+        numpys.exponentials(keys, threshold, scale, out)
+        return
+    own_scale = _of_each_row(1.0 if scale is None else scale, len(keys))
+    _EXPONENTIALS(keys, _of_each_row(threshold, len(keys)), own_scale, out)
 
 
 def above(keys: Array, threshold: Any) -> Array:
@@ -50,7 +61,28 @@ def above(keys: Array, threshold: Any) -> Array:
     return _ABOVE(keys, threshold)
 
 
-NUMBA = Tiles(power_sums, products, polynomial, pair, above)
+NUMBA = Tiles(power_sums, products, polynomial, pair, exponentials, above)
+
+
+def _rounded_up(degree: int) -> int:
+    return -(-degree // FOUR) * FOUR
+
+
+def _zeros(v: Array, degree: int) -> Array:
+    """Sums of FOUR powers at a time; those beyond P are not used."""
+    return np.zeros((len(v), _rounded_up(degree)))
+
+
+def _in_fours(co: Array) -> Array:
+    """With zeros for the powers beyond P."""
+    padded = np.zeros((len(co), _rounded_up(co.shape[1])), dtype=co.dtype)
+    padded[:, : co.shape[1]] = co
+    return padded
+
+
+def _of_each_row(value: Any, rows: int) -> Array:
+    """(rows,) float32, of a scalar or of (rows, 1) or (1, 1)."""
+    return np.ascontiguousarray(np.broadcast_to(np.reshape(np.asarray(value, dtype=np.float32), -1), (rows,)))
 
 
 @functools.cache
@@ -67,8 +99,8 @@ def smallest_of_fours(dtype: Any, degree: int) -> Array:
 
 
 @inner
-def add_four(v: Array, base: Array, smallest: Any, next_smallest: Any, sums: Array) -> None:
-    """Add the sums of base v .. base v^4, and let the base be base v^4."""
+def add_four(v: Array, base: Array, smallest: Any, sums: Array) -> None:
+    """Add the sums of base v .. base v^4."""
     zero = v.dtype.type(0)
     first = second = third = fourth = zero
     for i in range(v.size):
@@ -76,12 +108,10 @@ def add_four(v: Array, base: Array, smallest: Any, next_smallest: Any, sums: Arr
         once = base[i] * v[i]
         twice = once * x
         thrice = twice * x
-        four_times = thrice * x
         first += once
         second += twice
         third += thrice
-        fourth += four_times
-        base[i] = four_times if v[i] > next_smallest else zero
+        fourth += thrice * x
     sums[0] += first
     sums[1] += second
     sums[2] += third
@@ -89,23 +119,22 @@ def add_four(v: Array, base: Array, smallest: Any, next_smallest: Any, sums: Arr
 
 
 @inner
-def add_one(v: Array, base: Array) -> Any:
-    """The sum of base v, which becomes the base."""
-    total = v.dtype.type(0)
+def raise_by_four(v: Array, smallest: Any, base: Array) -> None:
+    """base <- base v^4."""
+    zero = v.dtype.type(0)
     for i in range(v.size):
-        base[i] *= v[i]
-        total += base[i]
-    return total
+        x = v[i] if v[i] > smallest else zero
+        square = x * x
+        base[i] *= square * square
 
 
 @inner
 def add_all(v: Array, base: Array, smallest: Array, sums: Array) -> None:
     """Add the sums of base v^q, q = 1 .. P; the base is not kept."""
-    fours = sums.size // FOUR
-    for four in range(fours):
-        add_four(v, base, smallest[four], smallest[four + 1], sums[four * FOUR : (four + 1) * FOUR])
-    for q in range(fours * FOUR, sums.size):
-        sums[q] += add_one(v, base)
+    for four in range(sums.size // FOUR):
+        if four > 0:
+            raise_by_four(v, smallest[four], base)
+        add_four(v, base, smallest[four], sums[four * FOUR : (four + 1) * FOUR])
 
 
 def _power_sums(v: Array, smallest: Array, sums: Array) -> None:
@@ -133,6 +162,15 @@ def _products(v: Array, g: Array, centre: Array, smallest: Array, sums: Array) -
 
 
 @inner
+def highest_terms(co: Array, v: Array, value: Array) -> None:
+    """co_3 v^3 + .. + co_0 of the highest FOUR coefficients."""
+    a, b, c, d = co[co.size - 4], co[co.size - 3], co[co.size - 2], co[co.size - 1]
+    for i in range(v.size):
+        x = v[i]
+        value[i] = ((d * x + c) * x + b) * x + a
+
+
+@inner
 def four_terms(co: Array, v: Array, value: Array) -> None:
     """value <- value v^4 + co_3 v^3 + .. + co_0."""
     a, b, c, d = co[0], co[1], co[2], co[3]
@@ -144,13 +182,9 @@ def four_terms(co: Array, v: Array, value: Array) -> None:
 @inner
 def horner(co: Array, v: Array, value: Array) -> None:
     """sum co_q v^{q - 1}."""
-    fours = co.size // FOUR
-    value[:] = 0
-    for q in range(co.size - 1, fours * FOUR - 1, -1):
-        for i in range(v.size):
-            value[i] = value[i] * v[i] + co[q]
-    for four in range(fours - 1, -1, -1):
-        four_terms(co[four * FOUR : (four + 1) * FOUR], v, value)
+    highest_terms(co, v, value)
+    for first in range(co.size - 2 * FOUR, -1, -FOUR):
+        four_terms(co[first : first + FOUR], v, value)
 
 
 def _polynomial(co: Array, v: Array, out: Array) -> None:
@@ -177,23 +211,34 @@ def _pair(e: Array, d: Array, v: Array, g: Array, centre: Array, out: Array) -> 
                 own_out[i] = ((own_g[i] - centre[row, 0]) * at_e[i] + at_d[i]) * own[i]
 
 
+# --- exponentials ---------------------------------------------------------------------------------
+
+
+def _exponentials(keys: Array, threshold: Array, scale: Array, out: Array) -> None:
+    for row in range(keys.shape[0]):
+        own, own_out, own_threshold, own_scale = keys[row], out[row], threshold[row], scale[row]
+        for i in range(own.size):
+            own_out[i] = exponential((own[i] - own_threshold) * own_scale)
+
+
 # --- the heaviest -----------------------------------------------------------------------------------
 
 
 @inner
-def count_above(keys: Array, threshold: Any) -> int:
-    count = 0
+def count_above(keys: Array, threshold: Any) -> Any:
+    """Counted in the dtype of the keys: as many at a time as there are comparisons."""
+    count, one, zero = keys.dtype.type(0), keys.dtype.type(1), keys.dtype.type(0)
     for i in range(keys.size):
-        count += keys[i] > threshold
+        count += one if keys[i] > threshold else zero
     return count
 
 
 def _above(keys: Array, threshold: Any) -> Array:
-    counts = np.empty(-(-keys.size // FEW), np.int64)
+    counts, total = np.empty(-(-keys.size // FEW), np.int64), 0
     for few in range(counts.size):
         counts[few] = count_above(keys[few * FEW : (few + 1) * FEW], threshold)
-    found = np.empty(counts.sum(), np.int64)
-    number = 0
+        total += counts[few]
+    found, number = np.empty(total, np.int64), 0
     for few in range(counts.size):
         if counts[few] > 0:
             for i in range(few * FEW, min((few + 1) * FEW, keys.size)):
@@ -203,6 +248,7 @@ def _above(keys: Array, threshold: Any) -> Array:
     return found
 
 
+_EXPONENTIALS = compiled(_exponentials)
 _ABOVE = compiled(_above)
 _POWER_SUMS = compiled(_power_sums, fastmath=FASTMATH)
 _PRODUCTS = compiled(_products, fastmath=FASTMATH)

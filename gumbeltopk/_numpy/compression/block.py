@@ -200,7 +200,7 @@ def _split_rows(keys: Any, t: Floats, k: int, effort: Effort, v: Any, tiles: Til
         array[rows, heaviest], array[:, 0] = array[:, 0].copy(), array[rows, heaviest]
     # The least finite key, so that items of zero weight get v = 0.
     threshold = np.min(np.where(np.isfinite(heavy), heavy, np.inf), axis=-1, keepdims=True)
-    _exponentials(keys, threshold, t, v)
+    _exponentials(keys, threshold, t, v, tiles)
     np.put_along_axis(v, kept, 0.0, axis=-1)
     log_v = (heavy.astype(np.float64) - threshold) / t
     light = measure.power_sums(v, 1, tiles)[:, 0]
@@ -226,7 +226,7 @@ def _split_row(keys: Any, t: Floats, k: int, effort: Effort, v: Any, tiles: Tile
         threshold = np.min(heavy)
     log_v = (heavy.astype(np.float64) - np.float64(threshold)) / t[0]
     degree = _degree(log_v[None], np.asarray([light]), t, k, effort, keys.dtype.itemsize)
-    fill = _filler(keys, threshold, t, v, kept)
+    fill = _filler(keys, threshold, t, v, kept, tiles)
     order = np.argsort(-log_v)
     return Split(
         v,
@@ -251,7 +251,7 @@ def _threshold_of_row(keys: Any, temperature: float, m: int) -> tuple[Any, float
     return threshold, float(np.add.reduce(light, dtype=np.float64)) * stride
 
 
-def _filler(keys: Any, threshold: Any, t: Floats, v: Any, kept: Indices) -> Any:
+def _filler(keys: Any, threshold: Any, t: Floats, v: Any, kept: Indices, tiles: Tiles) -> Any:
     """Writes v = exp((r - thr) / t) tile by tile, with 0 for the kept items."""
     bounds = np.searchsorted(kept, np.arange(0, keys.shape[1] + TILE, TILE)).tolist()
     wide, scale = _wants_wide(v.dtype, t), _scale(v.dtype, t)
@@ -261,7 +261,7 @@ def _filler(keys: Any, threshold: Any, t: Floats, v: Any, kept: Indices) -> Any:
         if wide:
             _wide_exponentials(keys[rows, columns], threshold, t, tile)
         else:
-            _narrow_exponentials(keys[rows, columns], threshold, scale, tile)
+            tiles.exponentials(keys[rows, columns], threshold, scale, tile)
         number = columns.start // TILE
         first, last = bounds[number], bounds[number + 1]
         if last > first:
@@ -282,23 +282,15 @@ def _scale(dtype: Any, t: Floats) -> Any:
     return (1.0 / t).astype(dtype) if np.any(t != 1.0) else None
 
 
-def _exponentials(keys: Any, threshold: Any, t: Floats, out: Any) -> None:
+def _exponentials(keys: Any, threshold: Any, t: Floats, out: Any, tiles: Tiles) -> None:
     """exp((r - thr) / t)."""
     if not _wants_wide(out.dtype, t):
-        _narrow_exponentials(keys, threshold, _scale(out.dtype, t), out)
+        tiles.exponentials(keys, threshold, _scale(out.dtype, t), out)
         return
     rows_at_a_time = max(1, TILE // keys.shape[1])
     for first in range(0, len(keys), rows_at_a_time):
         rows = slice(first, first + rows_at_a_time)
         _wide_exponentials(keys[rows], threshold[rows], t[rows], out[rows])
-
-
-def _narrow_exponentials(keys: Any, threshold: Any, scale: Any, out: Any) -> None:
-    """exp((r - thr) scale) in the dtype of the keys."""
-    np.subtract(keys, threshold, out)
-    if scale is not None:
-        np.multiply(out, scale, out)
-    np.exp(out, out)
 
 
 def _wide_exponentials(keys: Any, threshold: Any, t: Floats, out: Any) -> None:

@@ -34,6 +34,8 @@ class Tiles(NamedTuple):
     """(co, v, out): out = sum co_q v^q from the coefficients (rows, P); `out` may be `v`."""
     pair: Callable[[Any, Any, Any, Any, Any, Any], None]
     """(e, d, v, g, centre, out): out = (g - centre) E(v) + D(v) from the coefficients of both (rows, P)."""
+    exponentials: Callable[[Any, Any, Any, Any], None]
+    """(keys, threshold, scale, out): out = exp((r - thr) scale), where the scale may be None for 1 in all rows."""
     above: Callable[[Any, Any], Indices]
     """(keys, threshold): positions of the keys of a row (n,) above the threshold, in ascending order."""
 
@@ -144,6 +146,17 @@ def _horner(co: Any, v: Any, out: Any, scratch: Any) -> None:
     np.multiply(scratch, v, out=out)
 
 
+# --- exponentials -----------------------------------------------------------------------------------
+
+
+def exponentials(keys: Any, threshold: Any, scale: Any, out: Any) -> None:
+    """See `Tiles`."""
+    np.subtract(keys, threshold, out)
+    if scale is not None:
+        np.multiply(out, scale, out)
+    np.exp(out, out)
+
+
 # --- the heaviest -----------------------------------------------------------------------------------
 
 
@@ -157,4 +170,4 @@ def above(keys: Any, threshold: Any) -> Indices:
     return np.concatenate(found)
 
 
-NUMPY = Tiles(power_sums, products, polynomial, pair, above)
+NUMPY = Tiles(power_sums, products, polynomial, pair, exponentials, above)
