@@ -1,6 +1,7 @@
 """Measures where the compressed form of `relaxed_topk` overtakes the direct one, and how well `auto` chooses.
 
     python benchmarks/measure_crossover.py [--items 600000] [--json FILE]
+    GUMBELTOPK_USE_NUMBA=1 python benchmarks/measure_crossover.py
 
 Each line is a setting: milliseconds of the value alone and of value + VJP in both forms (medians of interleaved
 repetitions, one thread), and the form that `auto` takes. The last line is the price of its choices: the geometric mean
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import gumbeltopk as gt
+from gumbeltopk import _compilation
 from gumbeltopk._numpy import crossover
 
 ROWS = (1, 16, 128, 1000)
@@ -40,7 +42,8 @@ def main() -> None:
         if rows * n > arguments.items or 3 * k > n:
             continue
         times = measure(dtype, temperature, rows, n, k, arguments.repeats)
-        chosen = METHODS[crossover.prefers_compressed(rows, n, k, 1.0 / temperature, dtype == "float64")]
+        double, compiled = dtype == "float64", _compilation.wants_numba(rows * n * k)
+        chosen = METHODS[crossover.prefers_compressed(rows, n, k, 1.0 / temperature, double, compiled)]
         figures.append({"dtype": dtype, "temperature": temperature, "rows": rows, "n": n, "k": k, "chosen": chosen})
         figures[-1].update(times)
         shown = "  ".join(f"{name} {value:9.3f} {both:9.3f}" for name, (value, both) in times.items())
