@@ -109,17 +109,13 @@ def test_exponentials_of_rows_and_of_a_part_of_one(tiles, dtype, scale):
     keys[0, 0] = -np.inf
     thresholds = np.asarray([[5.0], [4.0], [3.0]], dtype=dtype)
     scales = None if scale is None else np.full((3, 1), scale, dtype=dtype)
-    exponents = (keys - thresholds) * (1.0 if scale is None else dtype_scale(scale, dtype))
+    exponents = (keys - thresholds) * np.asarray(1.0 if scale is None else scale, dtype=dtype)
     exact = np.exp(exponents.astype(np.float64))
     tolerance = 1e-6 if dtype == "float32" else 1e-13
     for rows, threshold in ((slice(None), thresholds), (slice(1, 2), thresholds[1, 0])):
         out = np.empty_like(keys[rows])
         tiles.exponentials(keys[rows], threshold, None if scales is None else scales[rows], out)
         assert np.all(np.abs(out - exact[rows]) <= tolerance * exact[rows])
-
-
-def dtype_scale(scale, dtype):
-    return np.asarray(scale, dtype=dtype)
 
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="numba, the extra `numba`, is not installed")
@@ -136,4 +132,5 @@ def test_compiled_exponential_of_float32():
     out = np.empty_like(special)
     NUMBA.exponentials(special, np.float32(0.0), None, out)
     assert out[0, :3].tolist() == [0.0, 0.0, 0.0]
-    assert out[0, 3] > 1e38 and np.isnan(out[0, 4])
+    assert out[0, 3] > 1e38
+    assert np.isnan(out[0, 4])

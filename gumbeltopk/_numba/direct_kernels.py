@@ -1,7 +1,8 @@
 """The kernels of the direct form of successive softmax as compiled loops: `NUMBA`, for `gumbeltopk._numpy.direct`.
 
-Where NumPy's passes are as fast, these kernels call them: for k = 1, where all is exponentials, for short rows, and for
-the JVP. Importing this module imports numba. Each loop is compiled when it is first called, and kept on disk.
+Where NumPy's passes are as fast, these kernels call them: for short rows, for the JVP, and for k = 1 in float64, where
+all is exponentials. Importing this module imports numba. Each loop is compiled when it is first called, and kept on
+disk.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numba import types
 
 from gumbeltopk import _array_api as api
 from gumbeltopk._generic import successive_softmax as generic
+from gumbeltopk._numba import softmax
 from gumbeltopk._numba.compiling import FASTMATH, compiled
 from gumbeltopk._numba.forward import forward_rows
 from gumbeltopk._numba.powers import Power, log_series, power_of
@@ -32,6 +34,8 @@ LARGEST_SHRINKAGE = 4.0  # of the square of an adjoint, in float32; beyond, what
 
 def forward_block(block: Block, k: int, a: Floats, steps: Steps, scratch: Scratch) -> Doubles:
     """Fill a (rows, n) and the steps; return the product of the S (rows,), NaN where digits were lost."""
+    if k == 1 and block.path.start == PLAIN and block.path.dtype == np.float32:
+        return _softmax_block(block, a, steps)
     if not _pays(block, k):
         return direct_kernels.forward_block(block, k, a, steps, scratch)
     dtype: Any = block.path.dtype
@@ -40,6 +44,13 @@ def forward_block(block: Block, k: int, a: Floats, steps: Steps, scratch: Scratc
     run = _compiled(forward_rows, dtype, of_keys)
     run(_weights(block, steps, scratch), power_of(_beta(block), block.path.exponent, dtype), *steps, a, products)
     return products
+
+
+def _softmax_block(block: Block, a: Floats, steps: Steps) -> Doubles:
+    rows = np.arange(len(a))
+    softmax.forward(block.keys, _beta(block), a, steps.masses[0])
+    steps.shares[0, 0], steps.shares[0, 1] = a[rows, steps.held[0]], 0.0
+    return np.ones(len(a))
 
 
 def vjp_block(

@@ -76,6 +76,15 @@ def _kernels(rows: Any, k: int) -> direct.Kernels:
     return NUMBA
 
 
+def _pull(rows: Any) -> softmax.Pull:
+    """numba's where it is wanted and there is a gain, which is for float32."""
+    if rows.dtype != np.float32 or not _compilation.wants_numba(rows.size):
+        return softmax.pull
+    from gumbeltopk._numba.softmax import pull
+
+    return pull
+
+
 def _loops() -> Loops:
     """numba's where they are asked for: a call gains a few milliseconds, which never pays for importing numba."""
     if not _compilation.wants_numba(0):
@@ -107,7 +116,7 @@ def vjp(
         return generic.vjp(trajectory, form, power, k, steps, cotangent, with_temperature, xp)
     rows = np.ascontiguousarray(cotangent, dtype=np.promote_types(cotangent.dtype, np.float32))
     if form == "softmax":
-        gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature)
+        gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature, _pull(rows))
         return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
     if form == "direct":
         kept = direct.Trajectory(*trajectory)

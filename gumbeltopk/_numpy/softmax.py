@@ -8,6 +8,7 @@ With i the heaviest item of a row, since a constant in g and in r does not matte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from gumbeltopk._numpy.row_blocks import map_row_blocks
 
 Floats = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+Pull = Callable[[Floats, Floats, Indices, Floats], None]
 
 BLOCK_BYTES = 1 << 19
 
@@ -29,7 +32,16 @@ class Trajectory(NamedTuple):
     temperature: Doubles  # (rows, 1) or (1, 1)
 
 
-def vjp(trajectory: Trajectory, cotangent: Floats, by_temperature: bool) -> tuple[Floats, Doubles | None]:
+def pull(a: Floats, g: Floats, heaviest: Indices, x: Floats) -> None:
+    """x = a (G - sum a G) of rows, whose heaviest items are (rows, 1)."""
+    np.subtract(g, np.take_along_axis(g, heaviest, axis=1), x)
+    _centre(a, x)
+    np.multiply(x, a, x)
+
+
+def vjp(
+    trajectory: Trajectory, cotangent: Floats, by_temperature: bool, pull_rows: Pull = pull
+) -> tuple[Floats, Doubles | None]:
     """Gradients by the keys (rows, n), in the dtype of a, and, if wanted, by the temperature, row by row (rows, 1)."""
     a, temperature = trajectory
     gradient = np.empty_like(a)
@@ -39,9 +51,7 @@ def vjp(trajectory: Trajectory, cotangent: Floats, by_temperature: bool) -> tupl
         own, g, x = a[rows], cotangent[rows], gradient[rows]
         heaviest = np.argmax(own, axis=1)[:, None]
         beta = 1.0 / _of_rows(temperature, rows)
-        np.subtract(g, np.take_along_axis(g, heaviest, axis=1), x)
-        _centre(own, x)
-        np.multiply(x, own, x)
+        pull_rows(own, g, heaviest, x)
         if by_rows is not None:
             by_rows[rows] = -beta * _dot(x, _relative_logs(own, heaviest))[:, None]
         if np.any(beta != 1.0):
@@ -90,7 +100,7 @@ def _dot(x: Floats, y: Floats) -> Floats:
     return RowsFirst(rows, n, x.dtype).dot(x, y)
 
 
-def _relative_logs(a: Floats, heaviest: npt.NDArray[np.intp]) -> Floats:
+def _relative_logs(a: Floats, heaviest: Indices) -> Floats:
     """log a - log a_i; 0 where a has vanished, since such an item does not matter."""
     positive = a > 0.0
     logs: Floats = np.log(np.where(positive, a, 1.0))
