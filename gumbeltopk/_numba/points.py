@@ -14,6 +14,8 @@ import numpy as np
 from gumbeltopk._generic.successive_softmax import LARGEST_POWER_BY_PRODUCTS
 from gumbeltopk._numba import tiles
 from gumbeltopk._numba.compiling import FASTMATH, Array, compiled, inner
+from gumbeltopk._numba.powers import Power, power_of
+from gumbeltopk._numba.rows import raise_complements
 from gumbeltopk._numpy.compression import recursion
 from gumbeltopk._numpy.compression.linear_recursion import Columns
 from gumbeltopk._numpy.compression.loops import Loops
@@ -27,7 +29,8 @@ def run(p: Array, weights: Array, power: Any, k: int, keep: bool) -> recursion.R
     rows = len(p)
     states = np.empty((k if keep else 0, *p.shape), dtype=p.dtype)
     total, masses = np.empty_like(p), np.empty((k - 1, rows))
-    _RUN_ROWS(p, _as_rows(weights, p.dtype), _of_each_row(power, rows), k, total, masses, keep, states)
+    own_power = power_of(np.reshape(np.asarray(power, dtype=np.float64), -1), None, p.dtype.type)
+    _RUN_ROWS(p, _as_rows(weights, p.dtype), own_power, k, total, masses, keep, states)
     return recursion.finish(total.astype(np.float64, copy=False), states if keep else None, masses)
 
 
@@ -64,29 +67,34 @@ def small_whole(beta: float) -> int:
 
 
 @inner
-def raised(base: Any, beta: float, whole: int) -> Any:
-    """base^beta; by products for a small whole number."""
-    if whole == 0:
-        return math.sqrt(base) if beta == 0.5 else base**beta
-    result = base
-    for _ in range(whole - 1):
-        result *= base
-    return result
+def decay(p: Array, weights: Array) -> Any:
+    """p <- p (1 - p); returns its sum."""
+    one, total = p.dtype.type(1), p.dtype.type(0)
+    for i in range(p.size):
+        p[i] *= one - p[i]
+        total += weights[i] * p[i]
+    return total
 
 
 @inner
-def decay(p: Array, weights: Array, beta: float, whole: int) -> Any:
-    """p <- p (1 - p)^beta; returns its sum."""
-    one, total = p.dtype.type(1), p.dtype.type(0)
-    if whole == 1:
+def decay_by_whole(p: Array, weights: Array, whole: int, c: Array) -> Any:
+    """p <- p (1 - p)^beta for a small whole number; returns its sum."""
+    one = p.dtype.type(1)
+    for i in range(p.size):
+        c[i] = one - p[i]
+    for _ in range(whole):
         for i in range(p.size):
-            p[i] *= one - p[i]
-            total += weights[i] * p[i]
-    else:
-        for i in range(p.size):
-            p[i] *= raised(one - p[i], beta, whole)
-            total += weights[i] * p[i]
-    return total
+            p[i] *= c[i]
+    return weighted_sum(p, weights)
+
+
+@inner
+def decay_by_power(p: Array, weights: Array, power: Power, own: int, c: Array) -> Any:
+    """The same for any beta."""
+    raise_complements(p, power, own, c, c)
+    for i in range(p.size):
+        p[i] *= c[i]
+    return weighted_sum(p, weights)
 
 
 @inner
@@ -126,16 +134,6 @@ def rest_of(p: Array, weights: Array, pivot: int) -> Any:
 
 
 @inner
-def decay_beside(p: Array, pivot: int, weights: Array, beta: float, whole: int) -> Any:
-    """The same with the exact complement of the pivot."""
-    at_pivot = p[pivot] * raised(rest_of(p, weights, pivot), beta, whole)
-    p[pivot] = 0
-    others = decay(p, weights, beta, whole)
-    p[pivot] = at_pivot
-    return others + at_pivot
-
-
-@inner
 def scale_and_add(p: Array, scale: Any, total: Array) -> int:
     """p <- scale p, which the total gets, too; returns how many p are above 1/2."""
     half, count = p.dtype.type(0.5), 0
@@ -152,14 +150,15 @@ def padded(points: int) -> int:
 
 
 def _run_rows(
-    first: Array, weights: Array, power: Array, k: int, total: Array, masses: Array, keep: bool, states: Array
+    first: Array, weights: Array, power: Power, k: int, total: Array, masses: Array, keep: bool, states: Array
 ) -> None:
     """Fill the total (rows, points), the S (k - 1, rows), and the p^j (k, rows, points), if they are to be kept."""
     rows, points = first.shape
-    buffers = np.zeros((3, padded(points)), first.dtype)
-    p, own_weights, own_total = buffers[0], buffers[1], buffers[2]
+    buffers = np.zeros((4, padded(points)), first.dtype)
+    p, own_weights, own_total, c = buffers[0], buffers[1], buffers[2], buffers[3]
     for row in range(rows):
-        beta = power[row]
+        own = row if power.beta.size > 1 else 0
+        beta = power.beta[own]
         whole = small_whole(beta)
         own_total[:] = 0
         for i in range(points):
@@ -168,10 +167,20 @@ def _run_rows(
         if keep:
             states[0, row] = first[row]
         for j in range(1, k):
-            if pivots == 0:
-                mass = decay(p, own_weights, beta, whole)
+            pivot, at_pivot = NO_PIVOT, 0.0
+            if pivots > 0:
+                pivot = pivot_of(p)
+                at_pivot = p[pivot] * np.float64(rest_of(p, own_weights, pivot)) ** beta
+                p[pivot] = 0
+            if whole == 1:
+                others = decay(p, own_weights)
+            elif whole > 1:
+                others = decay_by_whole(p, own_weights, whole, c)
             else:
-                mass = decay_beside(p, pivot_of(p), own_weights, beta, whole)
+                others = decay_by_power(p, own_weights, power, own, c)
+            mass = at_pivot + others
+            if pivot != NO_PIVOT:
+                p[pivot] = at_pivot
             masses[j - 1, row] = mass
             pivots = scale_and_add(p, p.dtype.type(1.0 / mass), own_total)
             if keep:
