@@ -41,9 +41,9 @@ def use_numba(wanted: bool | None) -> None:
 
     Notes
     -----
-    The loops serve the direct form; results agree with those of the NumPy code to rounding. They are compiled when they
-    are first called, which takes some seconds, and kept on disk. Set this at the start of a program, not between a
-    forward pass and its derivative.
+    Results agree with those of the NumPy code to rounding. The loops are compiled when they are first called, which
+    takes some seconds, and kept on disk. Set this at the start of a program, not between a forward pass and its
+    derivative.
 
     Examples
     --------

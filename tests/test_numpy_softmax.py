@@ -9,6 +9,16 @@ from gumbeltopk._generic import relaxed_topk as generic
 TOLERANCES = {"float32": 1e-6, "float64": 1e-13}
 
 
+@pytest.fixture(autouse=True, params=["numpy", "numba"])
+def loops(request):
+    """NumPy's passes, and the compiled loops."""
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="numba, the extra `numba`, is not installed")
+        gt.use_numba(True)
+    yield
+    gt.use_numba(None)
+
+
 def rows_of_keys(rng, t):
     """Plain ones, a gap of 30 t, ties, a large offset, items of zero weight."""
     keys = t * rng.gumbel(size=(6, 40))
