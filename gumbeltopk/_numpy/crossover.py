@@ -1,13 +1,13 @@
 """Where the compressed form of successive softmax is faster than the direct one.
 
-The unit of cost is one item in one step of the direct form, with a short cut for (1 - p)^beta; a power costs more, and
-the generic core, which takes float64 for beta > 1, most. The numbers are fitted to what benchmarks/measure_crossover.py
-measures; the generic core's is from a few sizes only.
+Costs are in nanoseconds, on one machine and for float32; only their ratios matter. A power (1 - p)^beta costs more than
+products, and the generic core, which takes float64 for beta > 1, most. The numbers are fitted to what
+benchmarks/measure_crossover.py measures.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,37 +15,52 @@ from gumbeltopk._generic.successive_softmax import LARGEST_POWER_BY_PRODUCTS
 from gumbeltopk._numpy.compression.block import LONG_ROW
 from gumbeltopk._numpy.compression.driver import efforts
 
-ITEM_STEP, ITEM_STEP_WITH_POWER, ITEM_STEP_OF_GENERIC = 1.0, 3.0, 6.0
-OF_A_CALL = 1e5
-OF_AN_ITEM, OF_AN_ITEM_OF_A_LONG_ROW = 10.0, 5.0
-POINT_STEP = 7.0
-ITEM_STEP_COMPILED, POINT_STEP_COMPILED = 0.25, 2.0  # in numba's loops
-POINT_STEP_OF_BINS = 2000.0  # a step on a long row costs the calls, however many points there are
 NODES = 8
+
+
+class Costs(NamedTuple):
+    """Of one implementation of the loops."""
+
+    item_step: float  # of the direct form
+    item_step_with_power: float
+    item_step_of_generic: float
+    call: float  # of the compressed form
+    item: float
+    point_step: float
+    long_row: float  # each is a call of its own
+    item_of_long_row: float
+    step_of_long_row: float
+    double: float  # how many times as long float64 takes for an item
+
+
+NUMPY = Costs(4.0, 12.0, 24.0, 4e5, 40.0, 28.0, 4e5, 20.0, 8000.0, 1.0)
+COMPILED = Costs(2.0, 12.0, 44.0, 6e5, 15.0, 12.0, 4e5, 4.0, 15000.0, 2.0)
 
 
 def prefers_compressed(rows: int, n: int, k: int, power: Any, double: bool, compiled: bool = False) -> bool:
     """Whether to compress `rows` rows of n items for k steps, `power` = beta.
 
-    `double` for float64 keys, `compiled` where numba runs the steps.
+    `double` for float64 keys, `compiled` where numba runs the loops.
     """
     tries = efforts(n, k)
     if k < 2 or not tries:
         return False
-    direct = rows * n * k * _item_step(power, double, compiled)
-    point_step = POINT_STEP_COMPILED if compiled else POINT_STEP
+    costs = COMPILED if compiled else NUMPY
+    width = costs.double if double else 1.0
+    direct = rows * n * k * _item_step(costs, power, double)
     if n >= LONG_ROW:
-        compressed = rows * (OF_A_CALL + n * OF_AN_ITEM_OF_A_LONG_ROW + k * POINT_STEP_OF_BINS)
+        compressed = rows * (costs.long_row + n * costs.item_of_long_row * width + k * costs.step_of_long_row)
     else:
-        compressed = OF_A_CALL + rows * (n * OF_AN_ITEM + k * point_step * (tries[0].heavy + NODES))
+        points = tries[0].heavy + NODES
+        compressed = costs.call + rows * (n * costs.item * width + k * costs.point_step * points)
     return compressed < direct
 
 
-def _item_step(power: Any, double: bool, compiled: bool) -> float:
+def _item_step(costs: Costs, power: Any, double: bool) -> float:
     if double and np.any(power > 1.0):
-        return ITEM_STEP_OF_GENERIC
+        return costs.item_step_of_generic
     whole = isinstance(power, float) and power == round(power) and power <= LARGEST_POWER_BY_PRODUCTS
     has_short_cut = whole or (isinstance(power, float) and power == 0.5)
     if not has_short_cut:
-        return ITEM_STEP_WITH_POWER
-    return ITEM_STEP_COMPILED if compiled else ITEM_STEP
+        return costs.item_step_with_power
+    return costs.item_step * (costs.double if double else 1.0)
