@@ -305,8 +305,15 @@ class Reservoir:
         TypeError
             `other` is no Reservoir, or its items are arrays of another dtype.
         ValueError
-            Another k; streams that are in both; generators that were seeded alike (as by the same int); item numbers
-            that are in both under the same `CounterRNG`; items of another shape.
+            Another k; streams that are in both; generators that were seeded alike, as by the same int, or that were
+            one generator until a reservoir was saved or pickled; item numbers that are in both under the same
+            `CounterRNG`; items of another shape.
+
+        Notes
+        -----
+        Reservoirs may share a generator and be merged as long as they do. Each reservoir that is loaded has a generator
+        of its own, which draws the numbers that the others have drawn or will draw: those are not merged. Give
+        reservoirs that are to be saved generators of their own, e.g. by `Generator.spawn`.
 
         Examples
         --------
@@ -352,7 +359,8 @@ class Reservoir:
         """Write the reservoir to a file, in place of what is there, as a whole or not at all.
 
         The reservoir that `load` makes of it goes on exactly as this one would have, random numbers included. Saving
-        changes nothing here.
+        changes nothing here. A generator that several reservoirs share is shared no more once they are loaded, and
+        `merge` then refuses them.
 
         Parameters
         ----------

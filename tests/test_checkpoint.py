@@ -142,11 +142,13 @@ def test_notes_are_saved_with_the_reservoir_they_belong_to(tmp_path) -> None:
     assert gt.Reservoir.load(tmp_path / "r").notes["offset"] == 123
 
 
-def test_what_was_merged_is_still_known_after_loading(tmp_path) -> None:
+@pytest.mark.parametrize("counters_first", [False, True])
+def test_what_was_merged_is_still_known_after_loading(counters_first: bool, tmp_path) -> None:
     a, b = gt.Reservoir(2, rng=0), gt.Reservoir(2, rng=gt.CounterRNG(1))
     a.update(count=10)
     b.update(count=10)
-    (a | b).save(tmp_path / "r")
+    (merged := b | a if counters_first else a | b).save(tmp_path / "r")
+    assert merged._core.has_counters == counters_first
     loaded = gt.Reservoir.load(tmp_path / "r")
     again = gt.Reservoir(2, rng=gt.CounterRNG(1))
     again.update(count=1, start=9)
@@ -157,6 +159,45 @@ def test_what_was_merged_is_still_known_after_loading(tmp_path) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             loaded.merge(other)
+
+
+@pytest.mark.parametrize("make", GENERATORS[1:], ids=lambda make: type(make().bit_generator).__name__)
+@pytest.mark.parametrize("between", [0, 1000], ids=["back to back", "one after the other"])
+def test_a_generator_that_was_shared_is_not_shared_after_loading(make, between: int, tmp_path) -> None:
+    """Both would draw the same numbers, or one those of the other: refused, whichever of them is the loaded one."""
+    shared = make()
+    a, b = (gt.Reservoir(2, rng=shared) for _ in range(2))
+    a.update(count=1000)
+    b.update(count=1000)
+    assert (a | b).count == 2000
+    a.save(tmp_path / "a")
+    b.update(count=between)
+    b.save(tmp_path / "b")
+    loaded_a, loaded_b = gt.Reservoir.load(tmp_path / "a"), gt.Reservoir.load(tmp_path / "b")
+    fresh = gt.Reservoir(2, rng=shared)
+    for first, second in [(loaded_a, loaded_b), (loaded_b, loaded_a), (loaded_a, b), (b, loaded_a), (fresh, loaded_a)]:
+        with pytest.raises(ValueError, match="were one, until a reservoir was saved or pickled"):
+            first.merge(second)
+
+
+def test_generators_of_their_own_merge_after_loading(tmp_path) -> None:
+    for number, rng in enumerate(np.random.default_rng(5).spawn(2)):
+        reservoir = gt.Reservoir(2, rng=rng)
+        reservoir.update(count=100)
+        reservoir.save(tmp_path / str(number))
+    assert (gt.Reservoir.load(tmp_path / "0") | gt.Reservoir.load(tmp_path / "1")).count == 200
+
+
+def test_files_without_the_digests_of_seeds_are_read(tmp_path) -> None:
+    """Those of the first versions."""
+    reservoir = gt.Reservoir(4, rng=0)
+    reservoir.update(np.arange(20.0))
+    reservoir.save(tmp_path / "r")
+    prefix, header, rest = parts((tmp_path / "r").read_bytes())
+    text = json.loads(header)
+    text["content"]["streams"] = [stream[:2] for stream in text["content"]["streams"]]
+    (tmp_path / "r").write_bytes(forged(prefix, json.dumps(text).encode(), rest))
+    assert everything(gt.Reservoir.load(tmp_path / "r")) == everything(reservoir)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -358,6 +399,8 @@ FORGERIES = [
     change("items", to="objects"),
     change("streams", to=[[1, None]]),
     change("streams", to=[["a"]]),
+    change("streams", to=[["a", None, 1]]),
+    change("streams", to=[["a", None, None, None]]),
     change("numbers", to=[["0x1", [[5, 3]]]]),
     change("numbers", to=[["0x1", [[0, 3], [3, 5]]]]),
     change("numbers", to=[["0x1", [[0.0, 3]]]]),

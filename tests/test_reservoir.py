@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import pickle
 import tracemalloc
 from typing import Any
 
@@ -525,6 +526,12 @@ def test_merging_takes_the_earliest_of_both() -> None:
     assert a.count == 50
 
 
+def used_generator(seed: int) -> np.random.Generator:
+    rng = np.random.default_rng(seed)
+    rng.random(10)
+    return rng
+
+
 def test_what_cannot_be_merged() -> None:
     a, b = gt.Reservoir(3, rng=0), gt.Reservoir(3, rng=1)
     a.update(np.ones(10), np.arange(10))
@@ -538,6 +545,8 @@ def test_what_cannot_be_merged() -> None:
         (gt.Reservoir(3, rng=2) | a, ValueError, "both reservoirs hold the same stream"),
         (gt.Reservoir(3, rng=0), ValueError, "were seeded alike"),
         (gt.Reservoir(3, rng=np.random.PCG64(0)), ValueError, "were seeded alike"),
+        (gt.Reservoir(3, rng=used_generator(0)), ValueError, "were seeded alike"),
+        (pickle.loads(pickle.dumps(gt.Reservoir(3, rng=a._core.rng))), ValueError, "were seeded alike"),
         (b, TypeError, "items has dtype float64, but those before had int64"),
     ]:
         with pytest.raises(error, match=message):
@@ -553,6 +562,23 @@ def test_one_generator_may_serve_several_reservoirs() -> None:
     a.update(np.ones(10))
     b.update(np.ones(10))
     assert len(set((a | b).log_arrival_times.tolist())) == 3
+
+
+def test_one_bit_generator_may_serve_several_reservoirs() -> None:
+    """NumPy makes a Generator of its own of it for each; the numbers still come from one place."""
+    bits = np.random.PCG64(0)
+    a, b = gt.Reservoir(3, rng=bits), gt.Reservoir(3, rng=bits)
+    a.update(np.ones(10))
+    b.update(np.ones(10))
+    assert len(set((a | b).log_arrival_times.tolist())) == 3
+
+
+def test_generators_without_a_seed_are_told_by_their_state() -> None:
+    """Philox by key and counter, as workers may have it: other counters are other numbers."""
+    a, b, c = (gt.Reservoir(3, rng=np.random.Generator(np.random.Philox(key=1, counter=n))) for n in (0, 2**128, 0))
+    assert (a | b).count == 0
+    with pytest.raises(ValueError, match="were seeded alike"):
+        a.merge(c)
 
 
 def test_item_numbers_may_not_come_twice_under_one_counter_seed() -> None:

@@ -1,7 +1,10 @@
 """Where the arrival times of a reservoir come from, so that no stream is counted twice in a merge.
 
 A merge is exact if the two sides have independent arrival times of different items. What breaks it: a reservoir merged
-with itself or with a copy, two generators that were seeded alike, one item number twice under one counter seed.
+with itself or with a copy, two generators that draw the same numbers, one item number twice under one counter seed.
+
+Reservoirs may share a generator. Once they are saved and loaded, or pickled, each has a copy of it, and the copies draw
+the same numbers. Where one copy stands says nothing about what the other has drawn, so they are told by their seed.
 """
 
 from __future__ import annotations
@@ -21,10 +24,15 @@ Intervals = tuple[Interval, ...]  # in order, disjoint, with gaps between them
 
 
 class Stream(NamedTuple):
-    """One reservoir's own stream, the fingerprint of its generator at the start, and the generator itself."""
+    """One reservoir's own stream, what its generator was like at the start, and the generator itself.
+
+    `fingerprint` is a digest of the state at the start, `seed` one of the seed, which all copies of a generator have in
+    common, wherever they stand. None where that is not known.
+    """
 
     identity: str
     fingerprint: str | None
+    seed: str | None
     generator: Any
 
 
@@ -39,7 +47,7 @@ def begin(rng: Any) -> Provenance:
     """The provenance of a new reservoir."""
     if isinstance(rng, CounterRNG):
         return Provenance((), {})
-    return Provenance((Stream(uuid.uuid4().hex, fingerprint(rng), rng),), {})
+    return Provenance((Stream(uuid.uuid4().hex, fingerprint(rng), digest_of_seed(rng), rng),), {})
 
 
 def fingerprint(rng: np.random.Generator) -> str | None:
@@ -48,6 +56,14 @@ def fingerprint(rng: np.random.Generator) -> str | None:
         return hashlib.sha256(json.dumps(generator_state(rng)).encode()).hexdigest()
     except (TypeError, ValueError, AttributeError, NotImplementedError):
         return None
+
+
+def digest_of_seed(rng: np.random.Generator) -> str | None:
+    """A digest of the seed; None for a generator that was made from a state or a key."""
+    sequence = getattr(rng.bit_generator, "seed_seq", None)
+    if not isinstance(sequence, np.random.SeedSequence):
+        return None
+    return hashlib.sha256(sequence.generate_state(8).tobytes()).hexdigest()  # which changes nothing in it
 
 
 def generator_state(rng: np.random.Generator) -> Any:
@@ -89,12 +105,19 @@ def _check_independent(stream: Stream, other: Stream) -> None:
             "both reservoirs hold the same stream (one is the other, a copy of it, or has been merged with it); "
             "its items would count twice"
         )
-    seeded_alike = stream.fingerprint is not None and stream.fingerprint == other.fingerprint
-    if seeded_alike and stream.generator is not other.generator:
+    began_alike = stream.fingerprint is not None and stream.fingerprint == other.fingerprint
+    seeded_alike = stream.seed is not None and stream.seed == other.seed
+    if (began_alike or seeded_alike) and _source(stream) is not _source(other):
         raise ValueError(
-            "the generators of both reservoirs were seeded alike, so that their arrival times are not independent; "
-            "spawn one for each, e.g. numpy.random.default_rng(seed).spawn(2), or pass rng=CounterRNG(seed) to both"
+            "the generators of both reservoirs were seeded alike (or were one, until a reservoir was saved or "
+            "pickled), so that their arrival times need not be independent; spawn one for each, e.g. "
+            "numpy.random.default_rng(seed).spawn(2), or pass rng=CounterRNG(seed) to both"
         )
+
+
+def _source(stream: Stream) -> Any:
+    """Where the numbers come from: a Generator made from a BitGenerator takes them from there."""
+    return getattr(stream.generator, "bit_generator", stream.generator)
 
 
 def _joined(intervals: Intervals, seed: int) -> Intervals:

@@ -37,7 +37,7 @@ def encode(core: ReservoirCore) -> tuple[dict[str, Any], dict[str, Array]]:
         "k": core.k,
         "count": core.count,
         "rng": _encode_rng(core.rng),
-        "streams": [[stream.identity, stream.fingerprint] for stream in core.provenance.streams],
+        "streams": [[stream.identity, stream.fingerprint, stream.seed] for stream in core.provenance.streams],
         "numbers": [[hex(seed), intervals] for seed, intervals in core.provenance.numbers.items()],
         "total": hex(running.total),
         "passed": running.passed.hex(),
@@ -177,11 +177,15 @@ def _check_state(state: Any, example: Any, name: str = "") -> None:
         _integer(state, 0, LARGEST_PLACE.get(name, 2**128 - 1))
 
 
+def _decode_stream(rng: Any, identity: Any, fingerprint: Any, seed: Any = None) -> Stream:
+    """Files of the first versions have no seeds."""
+    _require(isinstance(identity, str), "a stream")
+    _require(all(digest is None or isinstance(digest, str) for digest in (fingerprint, seed)), "a stream")
+    return Stream(identity, fingerprint, seed, rng)
+
+
 def _decode_provenance(header: Any, rng: Any) -> Provenance:
-    streams = tuple(Stream(identity, fingerprint, rng) for identity, fingerprint in header["streams"])
-    for stream in streams:
-        _require(isinstance(stream.identity, str) and isinstance(stream.fingerprint, (str, type(None))), "a stream")
-    provenance = Provenance(streams, {})
+    provenance = Provenance(tuple(_decode_stream(rng, *entry) for entry in header["streams"]), {})
     for seed, intervals in header["numbers"]:
         last = -1
         for first, end in intervals:
