@@ -31,27 +31,43 @@ def check_can(rng: Any, xp: api.Namespace) -> None:
         raise ValueError("method = 'blocks' has no draw for each item, as a CounterRNG promises it; pass 'keys'")
 
 
-def draw(rows: Any, in_logs: bool, counts: Any, rng: Any, check: bool, check_all: Any) -> Any:
-    """Picks (..., max(counts)) of rows (..., n), -1 behind the last one that a row has; `counts` (...) are wanted.
+Survey = tuple[block_sampling.Row, block_sampling.BlockSums]
+
+
+def survey(rows: Any, in_logs: bool, check: bool, check_all: Any) -> list[Survey]:
+    """The one pass over rows (..., n), which draws nothing and looks for bad values.
 
     `check_all` looks at all values and raises an error if one is bad. It is called when the pass over the weights
     has shown something strange.
     """
-    batch, k = rows.shape[:-1], int(counts.max(initial=0))
-    picks = np.full((math.prod(batch), k), -1, dtype=np.int64)
+    return [_survey_row(rows[position], in_logs, check, check_all) for position in np.ndindex(rows.shape[:-1])]
+
+
+def count_up_to(surveys: list[Survey], in_logs: bool, counts: Any) -> Any:
+    """Whether rows have as many items of positive weight as `counts` (...) wants: that many, or all that they have."""
+    found = [_count_up_to(*row, in_logs, wanted) for row, wanted in zip(surveys, counts.flat, strict=True)]
+    return np.asarray(found, dtype=np.int64).reshape(counts.shape)
+
+
+def _count_up_to(row: block_sampling.Row, rough: block_sampling.BlockSums, in_logs: bool, wanted: int) -> int:
+    """At least one item of each block that has a sum, and all items if the smallest one has weight."""
+    if np.count_nonzero(rough.sums > 0) >= wanted or (rough.smallest > 0 and len(row.values) >= wanted):
+        return wanted
+    return min(wanted, int(_sample_by_keys.count_positive(row.values, in_logs, np)))
+
+
+def draw(surveys: list[Survey], in_logs: bool, counts: Any, rng: Any) -> Any:
+    """Picks (..., max(counts)), -1 behind the last one that a row has; `counts` (...) are wanted."""
+    k = int(counts.max(initial=0))
+    picks = np.full((len(surveys), k), -1, dtype=np.int64)
     seeds = _random.numpy_generator(rng).integers(1 << 63, size=(len(picks), 2))
-    for number, position in enumerate(np.ndindex(batch)):
-        row = _survey(rows[position], in_logs, check, check_all)
-        generator = np.random.default_rng(seeds[number])
-        chosen = _draw_row(*row, in_logs, int(counts[position]), generator)
+    for number, (row, wanted) in enumerate(zip(surveys, counts.flat, strict=True)):
+        chosen = _draw_row(*row, in_logs, int(wanted), np.random.default_rng(seeds[number]))
         picks[number, : len(chosen)] = chosen
-    return picks.reshape(*batch, k)
+    return picks.reshape(*counts.shape, k)
 
 
-def _survey(
-    values: Any, in_logs: bool, check: bool, check_all: Any
-) -> tuple[block_sampling.Row, block_sampling.BlockSums]:
-    """The one pass over a row, which checks the values, too."""
+def _survey_row(values: Any, in_logs: bool, check: bool, check_all: Any) -> Survey:
     largest = float(np.max(values)) if in_logs else None
     if largest is not None and check and not largest < math.inf:
         check_all()

@@ -24,6 +24,7 @@ def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace, needed: Ar
     """`sample` of checked rows (..., n); the rows may be a broadcast view."""
     device = api.device_of(rows)
     if k == 0 or 0 in rows.shape:
+        _random.standard_exponential(rng, (0,), xp, device)  # looks at `rng`, and draws nothing
         return xp.zeros((*rows.shape[:-1], k), dtype=api.index_dtype(xp, device), device=device)
     if not api.is_numpy_namespace(xp) or math.prod(rows.shape) <= BLOCK_ITEMS or isinstance(rng, _random.CounterRNG):
         exponentials = _random.standard_exponential(rng, tuple(rows.shape), xp, device)

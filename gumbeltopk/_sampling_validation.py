@@ -13,6 +13,9 @@ from gumbeltopk._array_api import Array
 
 def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> tuple[int, np.ndarray[Any, Any] | None]:
     """The largest number of items to select and, if k is an array, the number of each row, on the host."""
+    if isinstance(k, (list, tuple)):
+        k = _validation.as_array(k, "k")
+        k = k.astype(np.int64) if k.size == 0 else k  # numpy.asarray([]) is float64
     if not api.is_array(k) or k.ndim == 0:
         number = _validation.as_integer(k, "k")
         return _validation.check_k(number, n if at_most_n else max(n, number)), None

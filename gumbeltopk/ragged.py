@@ -43,7 +43,7 @@ def sample_ragged(
     offsets : integer array_like, shape (rows + 1,)
         Where the rows begin, and where the last one ends; it never decreases. Items before the first row or behind the
         last one are not drawn.
-    k : int, or integer array, shape (rows,)
+    k : int, or integer array_like, shape (rows,)
         Number of items, or that of each row.
     weights : array_like, shape (items,)
         The weights themselves, instead of `log_weights`.
@@ -103,7 +103,8 @@ def sample_ragged(
     found = np.minimum(_count_positive(given, in_logs, offsets, xp), wanted)
     if on_short == "raise":
         _sampling_validation.check_enough_for_each(found, wanted, name)
-    exponentials = _random.standard_exponential(rng, tuple(given.shape), xp, api.device_of(given))
+    drawn = tuple(given.shape) if k > 0 else (0,)
+    exponentials = _random.standard_exponential(rng, drawn, xp, api.device_of(given))
     positions = _draw(given, in_logs, exponentials, offsets, found, k, xp)
     return (positions, positions >= 0) if return_mask else positions
 

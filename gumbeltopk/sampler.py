@@ -97,14 +97,13 @@ class Sampler:
             np.asarray(self._positive), k, "log_weights" if self._in_logs else "weights"
         )
         xp = api.namespace_of(self._given)
-        if self._ends is None or isinstance(rng, _random.CounterRNG):
+        if self._ends is None or isinstance(rng, _random.CounterRNG) or k == 0 or 0 in shape:
             rows = xp.broadcast_to(self._given, (*shape, self.n))
             return _sample_by_keys.draw(rows, self._in_logs, k, rng, xp)
         picks = np.zeros((math.prod(shape), k), dtype=np.int64)
         seed = _random.numpy_generator(rng).integers(1 << 63, size=2).tolist()
-        if k > 0:
-            for first in range(0, len(picks), ROWS_AT_A_TIME):
-                self._fill(picks[first : first + ROWS_AT_A_TIME], np.random.SeedSequence([*seed, first]))
+        for first in range(0, len(picks), ROWS_AT_A_TIME):
+            self._fill(picks[first : first + ROWS_AT_A_TIME], np.random.SeedSequence([*seed, first]))
         return picks.reshape(*shape, k)
 
     def _fill(self, picks: Any, seed: np.random.SeedSequence) -> None:

@@ -39,7 +39,7 @@ def sample(
     ----------
     log_weights : array_like, shape (..., n)
         Logarithms of the weights, not necessarily normalised; -inf is a weight of zero, which is never drawn.
-    k : int, or integer array that broadcasts to the batch shape
+    k : int, or integer array_like that broadcasts to the batch shape
         Number of items, or that of each row.
     weights : array_like, shape (..., n)
         The weights themselves, instead of `log_weights`. No logarithm is taken then.
@@ -121,9 +121,11 @@ def sample(
 
     if k > 0 and 0 not in rows.shape and _takes_blocks(method, rows, rng, xp):
         every = np.broadcast_to(np.int64(k), rows.shape[:-1]) if wanted is None else wanted
-        indices = _sample_by_blocks.draw(rows, in_logs, every, rng, check, check_values)
+        surveys = _sample_by_blocks.survey(rows, in_logs, check, check_values)
         if on_short == "raise":
-            _sampling_validation.check_enough_for_each(np.count_nonzero(indices >= 0, axis=-1), every, name)
+            found = _sample_by_blocks.count_up_to(surveys, in_logs, every)
+            _sampling_validation.check_enough_for_each(found, every, name)
+        indices = _sample_by_blocks.draw(surveys, in_logs, every, rng)
     else:
         if check:
             check_values()

@@ -122,6 +122,16 @@ def test_k_of_rows_on_every_library(to_xp, library) -> None:
         np.testing.assert_array_equal(api.host(rows) >= 0, api.host(mask))
 
 
+def test_k_of_rows_may_be_a_list() -> None:
+    weights = np.ones((2, 3, 4))
+    for k in ([1, 0, 3], [[2], [4]], ((1, 2, 3), (3, 2, 1))):
+        rows = gt.sample(weights=weights, k=k, rng=22)
+        np.testing.assert_array_equal(rows, gt.sample(weights=weights, k=np.asarray(k), rng=22))
+    assert gt.sample(weights=np.ones((0, 4)), k=[], rng=22).shape == (0, 0)
+    ragged_rows = gt.sample_ragged(weights=np.ones(9), offsets=[0, 4, 9], k=[2, 3], rng=22)
+    assert (ragged_rows >= 0).sum(axis=-1).tolist() == [2, 3]
+
+
 def test_more_than_n_items_may_be_wanted_where_rows_are_padded(to_xp) -> None:
     rows = api.host(gt.sample(to_xp(np.zeros((2, 3))), 5, on_short="pad", rng=12))
     assert (np.sort(rows[:, :3], axis=-1) == [0, 1, 2]).all()
@@ -137,6 +147,13 @@ def test_more_than_n_items_may_be_wanted_where_rows_are_padded(to_xp) -> None:
         (np.asarray([[1, 2]]), ValueError, r"k has shape \(1, 2\), which does not broadcast to the batch shape \(2,\)"),
         (np.asarray([1.0, 2.0]), TypeError, "k has dtype float64; pass integers"),
         (np.asarray([True, False]), TypeError, "k has dtype bool; pass integers"),
+        ([True, False], TypeError, "k has dtype bool; pass integers"),
+        ([1, 2.0], TypeError, "k has dtype float64; pass integers"),
+        ([1, None], TypeError, "k has dtype object; pass integers"),
+        (["1", "2"], TypeError, "k has dtype <U1; pass integers"),
+        ([[1], [1, 2]], TypeError, "k cannot be made into an array"),
+        ([1, 4], ValueError, r"k\[1\] = 4; pass numbers from 0 to n = 3"),
+        ([1, 2, 3], ValueError, r"k has shape \(3,\), which does not broadcast to the batch shape \(2,\)"),
         (np.asarray([1, 3]), ValueError, r"k = 3 is more than the 2 items of positive weight in rows \[1\] of weights"),
     ],
 )

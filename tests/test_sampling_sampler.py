@@ -190,7 +190,7 @@ def test_counter_based_samples_are_those_of_the_keys() -> None:
 
 def test_a_generator_moves_on_by_the_same_amount() -> None:
     law, states = gt.Sampler(weights=weights_of(100, 10.0)), set()
-    for k in (0, 1, 50):
+    for k in (1, 2, 50):
         rng = np.random.default_rng(13)
         law.sample(k, 20, rng=rng)
         states.add(rng.random())
@@ -220,3 +220,5 @@ def test_bad_calls(call, error, message: str) -> None:
 def test_nothing_to_draw() -> None:
     assert gt.Sampler(weights=np.zeros(99)).sample(0, 4, rng=0).shape == (4, 0)
     assert gt.Sampler(weights=[]).sample(0, 4, rng=0).shape == (4, 0)
+    with pytest.raises(TypeError, match=r"rng = 1\.5 is not a seed"):
+        gt.Sampler(weights=np.ones(99)).sample(0, rng=1.5)

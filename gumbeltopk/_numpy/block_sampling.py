@@ -65,8 +65,9 @@ class Row(NamedTuple):
     def weights(self, values: Values) -> Values:
         """Weights of some values: native and contiguous, of float32 or float64."""
         if self.largest_log is not None:
-            differences = np.asarray(values, dtype=np.float64) - self.largest_log
-            return np.exp(differences, out=differences)
+            with settings.quick_and_quiet():  # a difference may be -inf, and a weight beside the largest one 0
+                differences = np.asarray(values, dtype=np.float64) - self.largest_log
+                return np.exp(differences, out=differences)
         return np.ascontiguousarray(values, dtype=np.promote_types(values.dtype, np.float32))
 
     def gather(self, numbers: Integers, removed: Integers) -> Weights:
