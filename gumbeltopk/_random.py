@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
+from gumbeltopk import _validation
 from gumbeltopk._array_api import Array, Device, Namespace
 
 LARGEST_UNIFORM = 1.0 - 2.0**-53
@@ -46,9 +47,9 @@ class CounterRNG:
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
-            raise TypeError(f"seed = {self.seed!r} must be an integer")
+            raise TypeError(f"seed = {_validation.shown(self.seed)} must be an integer")
         if self.seed < 0:
-            raise ValueError(f"seed = {self.seed} is negative; pass 0 or more")
+            raise ValueError(f"seed = {_validation.shown(self.seed)} is negative; pass 0 or more")
 
     def words(self, start: int, count: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """The 64-bit words of items start .. start + count - 1."""
@@ -123,6 +124,10 @@ class Exponentials:
 
 def numpy_generator(rng: Any) -> np.random.Generator:
     """A NumPy Generator after SPEC 7; a Generator is returned as it is."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, np.matrix):  # NumPy would recurse until the process ends: a part of a matrix is a matrix
+        raise TypeError("rng is a numpy.matrix; pass None, an int, a SeedSequence or a Generator")
     if isinstance(rng, (bool, float, np.bool_, np.inexact)):
         raise TypeError(f"rng = {rng!r} is not a seed; pass None, an int, a SeedSequence or a Generator")
     if isinstance(rng, np.random.RandomState):
@@ -131,8 +136,8 @@ def numpy_generator(rng: Any) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"rng = {rng!r} is not understood ({error}); pass None, a non-negative int, a SeedSequence, a Generator "
-            "of NumPy or of the array's own library, or a CounterRNG"
+            f"rng = {_validation.shown(rng)} is not understood ({error}); pass None, a non-negative int, a "
+            "SeedSequence, a Generator of NumPy or of the array's own library, or a CounterRNG"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from gumbeltopk import _array_api as api
 from gumbeltopk import _validation
 from gumbeltopk._array_api import Array
 
+MOST_ITEMS = 2**60  # of 8 bytes
+
 
 def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> tuple[int, np.ndarray[Any, Any] | None]:
     """The largest number of items to select and, if k is an array, the number of each row, on the host."""
@@ -17,8 +20,9 @@ def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> 
         k = _validation.as_array(k, "k")
         k = k.astype(np.int64) if k.size == 0 else k  # numpy.asarray([]) is float64
     if not api.is_array(k) or k.ndim == 0:
-        number = _validation.as_integer(k, "k")
-        return _validation.check_k(number, n if at_most_n else max(n, number)), None
+        number = _validation.check_k(k, n) if at_most_n else _check_not_negative(k)
+        check_addressable((*batch, number), "k", number)
+        return number, None
     counts = api.host(_validation.as_array(k, "k"))
     if counts.dtype.kind not in "iu":
         raise TypeError(f"k has dtype {counts.dtype}; pass integers")
@@ -31,7 +35,22 @@ def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> 
     if not good.all():
         index, value = _validation.first_bad(counts, good)
         raise ValueError(f"k{index} = {value}; pass numbers from 0 to n = {n}")
-    return int(counts.max(initial=0)), np.broadcast_to(counts.astype(np.int64), batch)
+    largest = int(counts.max(initial=0))
+    check_addressable((*batch, largest), "k", largest)
+    return largest, np.broadcast_to(counts.astype(np.int64), batch)
+
+
+def _check_not_negative(k: Any) -> int:
+    number = _validation.as_integer(k, "k")
+    if number < 0:
+        raise ValueError(f"k = {number} is negative; pass 0 or more")
+    return number
+
+
+def check_addressable(shape: tuple[int, ...], name: str, value: Any) -> None:
+    """The array of this shape, which comes of the argument's value, is not larger than any memory."""
+    if math.prod(shape) > MOST_ITEMS or max(shape, default=0) > MOST_ITEMS:
+        raise ValueError(f"{name} = {value} makes an array of shape {shape}, which no memory holds; pass less")
 
 
 def check_enough_for_each(found: np.ndarray[Any, Any], wanted: Any, name: str) -> None:
@@ -52,8 +71,17 @@ def check_enough_for_each(found: np.ndarray[Any, Any], wanted: Any, name: str) -
 
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
     """One of some words."""
-    if value not in choices:
-        raise ValueError(f"{name} = {value!r} is not known; choose from {', '.join(map(repr, choices))}")
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(
+            f"{name} = {_validation.shown(value)} is not known; choose from {', '.join(map(repr, choices))}"
+        )
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """A truth value; that of an array, or of the word "no", is not meant."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} = {_validation.shown(value)} must be True or False, not {type(value).__name__}")
+    return bool(value)
 
 
 def check_where(where: Any, like: Array, like_name: str) -> Array:
@@ -81,12 +109,13 @@ def check_offsets(offsets: Any, items: int) -> np.ndarray[Any, Any]:
     """Where rows begin in a flat array of `items`, and where the last one ends, on the host."""
     if offsets is None:
         raise TypeError("offsets is missing: pass where the rows begin, and where the last one ends")
+    offsets = _validation.as_array(offsets, "offsets")
     host = api.host(_validation.check_indices(offsets, items + 1, "offsets", check=False))
     if host.ndim != 1 or len(host) == 0:
         raise ValueError(f"offsets has shape {host.shape}; pass rows + 1 numbers in one dimension")
     good = (host >= 0) & (host <= items)
     if not good.all():
-        index, value = _validation.first_bad(host, good)
+        index, value = _validation.first_bad(offsets, good)  # as it was given: a large uint64 is no int64
         raise ValueError(f"offsets{index} = {value} is outside the flat array; pass numbers from 0 to {items}")
     good = np.append(True, host[1:] >= host[:-1])
     if not good.all():
@@ -95,10 +124,11 @@ def check_offsets(offsets: Any, items: int) -> np.ndarray[Any, Any]:
     return host.astype(np.int64)
 
 
-def check_shape(shape: Any) -> tuple[int, ...]:
-    """Numbers of draws, one for each leading axis."""
+def check_shape(shape: Any, k: int = 1) -> tuple[int, ...]:
+    """Numbers of draws of k items, one for each leading axis."""
     lengths = shape if isinstance(shape, (tuple, list)) else (shape,)
     lengths = tuple(_validation.as_integer(length, "shape") for length in lengths)
     if any(length < 0 for length in lengths):
         raise ValueError(f"shape = {lengths} has a negative length")
+    check_addressable((*lengths, k), "shape", lengths)
     return lengths

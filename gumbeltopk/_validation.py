@@ -18,6 +18,8 @@ from gumbeltopk._array_api import Array, Namespace
 
 ROWS_IN_A_MESSAGE = 8
 POSITIVE_AND_FINITE = "must be positive and finite"
+MOST_CHARACTERS = 100  # of a value in a message
+MOST_BITS = 1 << 12  # of an integer: Python does not print what has more than 4300 digits
 SMALLEST_TEMPERATURE = 2.0**-1022  # of smaller ones, 1 / temperature overflows
 
 
@@ -112,9 +114,21 @@ def as_integer(value: Any, name: str) -> int:
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} = {value!r} is a truth value; pass an integer")
     try:
-        return int(operator.index(value))
+        number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} = {value!r} must be an integer, not {type(value).__name__}") from None
+        raise TypeError(f"{name} = {shown(value)} must be an integer, not {type(value).__name__}") from None
+    if number.bit_length() > MOST_BITS:
+        raise ValueError(f"{name} is an integer of {number.bit_length()} bits; nothing here is as large")
+    return number
+
+
+def shown(value: Any) -> str:
+    """The value as a message shows it: not longer than a line."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of more digits than Python prints, or an object that cannot be shown
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
 
 
 # --- k and temperature ----------------------------------------------------------------------------
@@ -175,8 +189,8 @@ def check_maximum(maximum: Any, log_weights: Array, batch: tuple[int, ...], chec
 
 def check_method(method: Any, steps: bool, xp: Namespace) -> None:
     """A way to compute successive softmax that there is for this library and these results."""
-    if method not in ("auto", "direct", "compressed"):
-        raise ValueError(f"method = {method!r} is not known; choose 'auto', 'direct' or 'compressed'")
+    if not isinstance(method, str) or method not in ("auto", "direct", "compressed"):
+        raise ValueError(f"method = {shown(method)} is not known; choose 'auto', 'direct' or 'compressed'")
     if method == "compressed" and steps:
         raise ValueError("method = 'compressed' makes no steps of all items; pass 'auto' or 'direct' with steps=True")
     if method == "compressed" and not api.is_numpy_namespace(xp):

@@ -92,6 +92,8 @@ def sample_ragged(
     if given.ndim != 1:
         raise ValueError(f"{name} has shape {tuple(given.shape)}; pass the items of all rows in one dimension")
     _sampling_validation.check_choice(on_short, "on_short", ("raise", "pad"))
+    return_mask = _sampling_validation.check_flag(return_mask, "return_mask")
+    check = _sampling_validation.check_flag(check, "check")
     offsets = _sampling_validation.check_offsets(offsets, given.shape[0])
     if k is None:
         raise TypeError("k is missing: pass the number of items of each row, e.g. sample_ragged(w, offsets, 10)")

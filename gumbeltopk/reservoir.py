@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gumbeltopk import _random, _validation
+from gumbeltopk import _random
 from gumbeltopk._array_api import Array
 from gumbeltopk._streams import checkpoint as _checkpoint
 from gumbeltopk._streams import kept as _kept
@@ -197,9 +197,7 @@ class Reservoir:
             weights = _stream_validation.as_chunk_weights(weights)
             count = len(weights)
         elif count is not None:
-            count = _validation.as_integer(count, "count")
-            if count < 0:
-                raise ValueError(f"count = {count} is negative; pass the number of items")
+            count = _stream_validation.check_count(count)
         elif items is None:
             raise TypeError("pass weights, or items= or count= for items of equal weights")
         items = _kept.check_items(items, count, kept)
@@ -280,7 +278,7 @@ class Reservoir:
         core.check_idle()
         before = core.count
         first = before if start is None else _stream_validation.check_item_number(start, "start")
-        iterator = iter(pairs)
+        iterator = _stream_validation.iterator_of_pairs(pairs)
         with core.unchanged_on_error(), core.at_work():
             if core.has_counters:
                 core.extend_by_chunks(iterator, first - before)

@@ -92,7 +92,7 @@ class Sampler:
             In order of selection. With the same seed and shape a smaller sample is the beginning of a larger one.
         """
         k = _validation.check_k(k, self.n)
-        shape = _sampling_validation.check_shape(shape)
+        shape = _sampling_validation.check_shape(shape, k)
         _sampling_validation.check_enough_for_each(
             np.asarray(self._positive), k, "log_weights" if self._in_logs else "weights"
         )

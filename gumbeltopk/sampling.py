@@ -105,6 +105,8 @@ def sample(
     name = "log_weights" if in_logs else "weights"
     _sampling_validation.check_choice(on_short, "on_short", ("raise", "pad"))
     _sampling_validation.check_choice(method, "method", ("auto", "keys", "blocks"))
+    return_mask = _sampling_validation.check_flag(return_mask, "return_mask")
+    check = _sampling_validation.check_flag(check, "check")
     if where is not None:
         given = _keep_where(given, where, in_logs, name)
     axis = _validation.check_axis(axis, given.ndim, name)
@@ -201,9 +203,14 @@ def k_hot(indices: Any, n: Any, *, dtype: Any = None) -> Array:
     indices = _validation.check_indices(indices, n)
     _validation.check_distinct(indices)
     xp = api.namespace_of(indices)
-    device = api.device_of(indices)
+    _sampling_validation.check_addressable((*indices.shape[:-1], n), "n", n)
+    dtype = api.default_float(xp, api.device_of(indices)) if dtype is None else dtype
     selected = selection_mask(indices, n, xp)
-    return xp.astype(selected, api.default_float(xp, device) if dtype is None else dtype)
+    try:
+        return xp.astype(selected, dtype)
+    except (TypeError, ValueError, AttributeError) as error:
+        library = api.namespace_name(xp)
+        raise TypeError(f"dtype = {_validation.shown(dtype)}: {error}; pass a dtype of {library}") from None
 
 
 def selection_mask(indices: Array, n: int, xp: Namespace) -> Array:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gumbeltopk import _validation
 from gumbeltopk._array_api import Array
 
 MAGIC = b"\x89GTKres\n"  # no text file begins like this; a transfer that changes line ends breaks it
@@ -59,12 +60,21 @@ class CheckpointError(ValueError):
 
 def write(path: str | os.PathLike[str], header: dict[str, Any], members: dict[str, Array]) -> None:
     """Write a checkpoint in place of `path`. Whatever happens, `path` is the old file or the new one."""
+    path = as_path(path)
     blobs = {name: _npy_of(array) for name, array in members.items()}
     lengths = [[name, len(blob)] for name, blob in blobs.items()]
     text = json.dumps({"members": lengths, "content": header}, allow_nan=False).encode("ascii")
     parts = [PREFIX.pack(MAGIC, VERSION, len(text)), text, *blobs.values()]
     digest = hashlib.sha256(b"".join(parts)).digest()
-    _replace(Path(path), [*parts, digest])
+    _replace(path, [*parts, digest])
+
+
+def as_path(path: Any) -> Path:
+    """A path; the number of an open file is none, as a file in its place could not be renamed."""
+    try:
+        return Path(os.fsdecode(path))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"path = {_validation.shown(path)}: {error}; pass the name of a file") from None
 
 
 def _npy_of(array: Array) -> bytes:
@@ -105,6 +115,7 @@ def _replace(path: Path, parts: list[bytes]) -> None:
 
 def read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Array]]:
     """Header and members of a checkpoint; a CheckpointError if anything about the file is wrong."""
+    path = as_path(path)
     with open(path, "rb") as file, named(path):
         size = os.fstat(file.fileno()).st_size
         header_length = _check_prefix(file.read(PREFIX.size), size)

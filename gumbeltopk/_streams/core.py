@@ -117,7 +117,7 @@ class ReservoirCore:
 
     # --- single items -------------------------------------------------------------------------------
 
-    def extend_by_jumps(self, pairs: Iterator[tuple[Any, Any]], shift: int) -> None:
+    def extend_by_jumps(self, pairs: Iterator[Any], shift: int) -> None:
         """All pairs (item, weight), item numbers being shifted against the count; nothing is undone on errors."""
         # All in local variables: this loop is what a stream of single items costs.
         running, before = self.running, -1
@@ -125,7 +125,11 @@ class ReservoirCore:
             running.fold()
             count, passed, limit = self.count, 0.0, running.limit
             before = count
-            for item, weight in itertools.islice(pairs, ITEMS_PER_SUM):
+            for pair in itertools.islice(pairs, ITEMS_PER_SUM):
+                try:
+                    item, weight = pair
+                except (TypeError, ValueError):
+                    raise _stream_validation.not_a_pair(pair, count + shift) from None
                 if type(weight) is not float or not weight >= 0.0:
                     weight = _stream_validation.check_item_weight(weight, count + shift)
                 reached = passed + weight
@@ -139,12 +143,18 @@ class ReservoirCore:
                 count, passed, limit = self.count, 0.0, running.limit
             self.count, running.passed = count, passed
 
-    def extend_by_chunks(self, pairs: Iterator[tuple[Any, Any]], shift: int) -> None:
+    def extend_by_chunks(self, pairs: Iterator[Any], shift: int) -> None:
         """The same for counter-based keys."""
         while chunk := list(itertools.islice(pairs, PAIRS_AT_A_TIME)):
             first = self.count + shift
-            items = [item for item, _ in chunk]
-            weights = [_stream_validation.check_item_weight(weight, first + i) for i, (_, weight) in enumerate(chunk)]
+            items, weights = [], []
+            for number, pair in enumerate(chunk, start=first):
+                try:
+                    item, weight = pair
+                except (TypeError, ValueError):
+                    raise _stream_validation.not_a_pair(pair, number) from None
+                items.append(item)
+                weights.append(_stream_validation.check_item_weight(weight, number))
             self.take_chunk(np.asarray(weights), items, len(items), first)
 
     def take_item(self, item: Any, weight: float, number: int) -> None:

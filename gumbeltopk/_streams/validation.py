@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,16 @@ def check_reservoir_size(k: Any) -> int:
     return number
 
 
+def check_count(value: Any) -> int:
+    """A number of items that each can have a number."""
+    count = _validation.as_integer(value, "count")
+    if count < 0:
+        raise ValueError(f"count = {count} is negative; pass the number of items")
+    if count > 2**63 - 1:
+        raise ValueError(f"count = {count} is more than the 2**63 - 1 items that can have a number; pass fewer")
+    return count
+
+
 def check_item_number(value: Any, name: str, count: int = 0) -> int:
     """The number of the first of `count` items; all of them fit in 64 bits."""
     number = _validation.as_integer(value, name)
@@ -31,14 +42,35 @@ def check_item_number(value: Any, name: str, count: int = 0) -> int:
 def check_item_weight(weight: Any, number: int) -> float:
     """The weight of one item of a stream."""
     if isinstance(weight, (bool, np.bool_)) or not isinstance(weight, (float, int, np.integer, np.float32, np.float16)):
-        raise TypeError(f"weight = {weight!r} of item number {number} must be a number, not {type(weight).__name__}")
+        raise TypeError(
+            f"weight = {_validation.shown(weight)} of item number {number} must be a number, "
+            f"not {type(weight).__name__}"
+        )
     try:
         value = float(weight)
     except OverflowError:
-        value = math.inf
+        raise ValueError(
+            f"weight = {_validation.shown(weight)} of item number {number} is beyond the largest float; "
+            "divide all weights by one number"
+        ) from None
     if not 0.0 <= value < math.inf:
         raise ValueError(f"weight = {value} of item number {number}; pass finite numbers that are not negative")
     return value
+
+
+def iterator_of_pairs(pairs: Any) -> Iterator[Any]:
+    """An iterator of what should be pairs."""
+    try:
+        return iter(pairs)
+    except TypeError:
+        raise TypeError(
+            f"pairs = {_validation.shown(pairs)} cannot be iterated over; pass an iterable of pairs (item, weight)"
+        ) from None
+
+
+def not_a_pair(pair: Any, number: int) -> Exception:
+    """The error for something among the pairs that does not unpack into two."""
+    return TypeError(f"pairs has {_validation.shown(pair)} as item number {number}; pass pairs (item, weight)")
 
 
 def as_chunk_weights(weights: Any) -> Array:
