@@ -54,6 +54,8 @@ class Reservoir:
     The order of selection is that of the arrival times. With fewer than k items of positive weight so far, all of them
     are in the sample.
 
+    Weights may be of any size, in one stream too, and only their ratios matter.
+
     Each method either does all it was asked to or raises and leaves the reservoir as it was, generator included.
 
     Memory is that of the k items and of one piece of 65,536 weights. With a `CounterRNG`, each gap in the item numbers

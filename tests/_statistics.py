@@ -100,6 +100,41 @@ def count_rows(rows: Any, support: Any) -> np.ndarray[Any, Any]:
     return np.bincount(order[found], minlength=len(codes))
 
 
+# --- long samples, pick by pick -------------------------------------------------------------------
+
+
+def uniforms_of_picks(classes: Any, weights: Any, copies: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Independent uniforms (draws, k), one for each pick, if the samples are sequential.
+
+    The items come in classes of `copies` items of one weight each; `classes` (draws, k) says from which class each pick
+    is. Given the earlier picks, it is of a class with probability by what is left of it (eq. 1). So a uniform place in
+    the interval of its class, when the classes lie side by side in proportion, is uniform in (0, 1) (Rosenblatt).
+    """
+    classes = np.asarray(classes)
+    left = np.full((len(classes), len(weights)), float(copies))
+    rows, uniforms = np.arange(len(classes)), np.empty(classes.shape)
+    for pick, chosen in enumerate(classes.T):
+        masses = left * np.asarray(weights)
+        ends = np.cumsum(masses, axis=-1)
+        assert (left[rows, chosen] > 0).all(), "more items than there are"
+        below = ends[rows, chosen] - masses[rows, chosen] * rng.random(len(rows))
+        uniforms[:, pick] = below / ends[:, -1]
+        left[rows, chosen] -= 1
+    return uniforms
+
+
+def assert_sequential(classes: Any, weights: Any, copies: int) -> None:
+    """The samples may be sequential: the uniforms of the first, second and last third of the picks, in 20 cells each,
+    and those of consecutive picks together, in 25 cells."""
+    uniforms = uniforms_of_picks(classes, weights, copies, np.random.default_rng(0))
+    for third in np.array_split(uniforms, 3, axis=-1):
+        cells = np.floor(20 * third).astype(int)
+        assert_distribution(np.bincount(cells.ravel(), minlength=20), np.full(20, 0.05))
+    fifths = np.floor(5 * uniforms).astype(int)
+    pairs = 5 * fifths[:, 0:-1:2] + fifths[:, 1::2]
+    assert_distribution(np.bincount(pairs.ravel(), minlength=25), np.full(25, 0.04))
+
+
 # --- Gumbel noise ---------------------------------------------------------------------------------
 
 # Upper and lower tail probabilities of the cells' edges: half the cells are in the tails.
