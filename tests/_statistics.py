@@ -103,15 +103,16 @@ def count_rows(rows: Any, support: Any) -> np.ndarray[Any, Any]:
 # --- long samples, pick by pick -------------------------------------------------------------------
 
 
-def uniforms_of_picks(classes: Any, weights: Any, copies: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+def uniforms_of_picks(classes: Any, weights: Any, copies: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """Independent uniforms (draws, k), one for each pick, if the samples are sequential.
 
-    The items come in classes of `copies` items of one weight each; `classes` (draws, k) says from which class each pick
-    is. Given the earlier picks, it is of a class with probability by what is left of it (eq. 1). So a uniform place in
-    the interval of its class, when the classes lie side by side in proportion, is uniform in (0, 1) (Rosenblatt).
+    The items come in classes of `copies` items (one number, or one each) of one weight; `classes` (draws, k) says from
+    which class each pick is. Given the earlier picks, it is of a class with probability by what is left of it (eq. 1).
+    So a uniform place in the interval of its class, when the classes lie side by side in proportion, is uniform in
+    (0, 1) (Rosenblatt).
     """
     classes = np.asarray(classes)
-    left = np.full((len(classes), len(weights)), float(copies))
+    left = np.full((len(classes), len(weights)), copies, dtype=float)
     rows, uniforms = np.arange(len(classes)), np.empty(classes.shape)
     for pick, chosen in enumerate(classes.T):
         masses = left * np.asarray(weights)
@@ -123,9 +124,11 @@ def uniforms_of_picks(classes: Any, weights: Any, copies: int, rng: np.random.Ge
     return uniforms
 
 
-def assert_sequential(classes: Any, weights: Any, copies: int) -> None:
+def assert_sequential(classes: Any, weights: Any, copies: Any) -> None:
     """The samples may be sequential: the uniforms of the first, second and last third of the picks, in 20 cells each,
-    and those of consecutive picks together, in 25 cells."""
+    and those of consecutive picks together, in 25 cells; and the first picks of consecutive draws are independent."""
+    first = np.asarray(weights) * copies
+    assert_independent(np.asarray(classes)[:, 0], first / first.sum())
     uniforms = uniforms_of_picks(classes, weights, copies, np.random.default_rng(0))
     for third in np.array_split(uniforms, 3, axis=-1):
         cells = np.floor(20 * third).astype(int)

@@ -2,7 +2,7 @@
 
 A stream of 150 items in five classes, one after the other in the stream, of which a reservoir keeps 50: each pick is of
 a class with a known probability given the picks before it (`_statistics.uniforms_of_picks`). 4000 reservoirs make
-200,000 picks. The false-alarm rate is 4e-6 a path. Power 1 - 1e-6: relative errors of 4.7 % rms in the 20 cells of a
+200,000 picks. The false-alarm rate is 5e-6 a path. Power 1 - 1e-6: relative errors of 4.7 % rms in the 20 cells of a
 third of the picks, 3.9 % in the 25 cells of all pairs. The well-known mistakes, further down, are found.
 """
 

@@ -101,10 +101,9 @@ def test_integer_weights(dtype) -> None:
 
 
 def test_one_row_at_a_time() -> None:
-    """2e4 calls with one generator: errors of 9 % are found in 60 cells."""
-    assert _statistics.smallest_error_found(20_000, 60) < 0.1
+    """2e5 calls with one generator."""
     rng = np.random.default_rng(3)
-    rows = np.stack([gt.sample(weights=WEIGHTS[:5], k=3, rng=rng) for _ in range(20_000)])
+    rows = np.stack([gt.sample(weights=WEIGHTS[:5], k=3, rng=rng) for _ in range(DRAWS)])
     assert_samples(rows, WEIGHTS[:5])
 
 
@@ -151,16 +150,15 @@ def test_counter_based_samples() -> None:
 
 
 def test_every_library(to_xp) -> None:
-    """3e4 draws with the generator that a seed stands for: errors of 7 % are found in 12 cells."""
-    assert _statistics.smallest_error_found(30_000, 12) < 0.07
+    """With the generator that a seed stands for."""
     weights = WEIGHTS[:4]
-    batch = np.array(repeated(weights, 30_000))
+    batch = np.array(repeated(weights))
     assert_samples(gt.sample(weights=to_xp(batch), k=2, rng=9), weights)
     assert_samples(gt.sample(to_xp(np.log(batch)), 2, rng=10), weights)
 
 
 def test_the_own_generator_of_a_library(library, to_xp) -> None:
-    rows = gt.sample(weights=to_xp(np.array(repeated(WEIGHTS[:4], 30_000))), k=2, rng=own_generator(library, 11))
+    rows = gt.sample(weights=to_xp(np.array(repeated(WEIGHTS[:4]))), k=2, rng=own_generator(library, 11))
     assert_samples(rows, WEIGHTS[:4])
 
 
@@ -267,8 +265,8 @@ def test_every_sampler_is_quiet_at_the_ends_of_the_floats(logs: list[float]) -> 
 
 @pytest.mark.parametrize("c", [1e30, -1e30, 2.0**52, 1e300])
 def test_a_constant_beside_which_the_noise_vanishes(to_xp, c: float) -> None:
-    """Log-weights c and c are a fair coin however large c is; 3e4 draws, errors of 6 % are found."""
-    rows = gt.sample(to_xp(np.full((30_000, 2), c)), 2, rng=17)
+    """Log-weights c and c are a fair coin however large c is."""
+    rows = gt.sample(to_xp(np.full((DRAWS, 2), c)), 2, rng=17)
     assert_samples(rows, [1.0, 1.0])
 
 
@@ -518,8 +516,8 @@ def test_k_hot_sums_to_k_and_counts_the_samples() -> None:
 
 @pytest.mark.parametrize("mask", [-1e17, -1e30, float(np.finfo(np.float64).min)])
 def test_masked_items_are_drawn_fairly_once_the_others_are_gone(to_xp, mask) -> None:
-    """Beside -1e17 the noise is below the rounding of a key, yet it must decide. 3 cells, 20,000 draws, alpha 1e-6."""
-    logs = np.broadcast_to([0.0, mask, mask, mask], (20_000, 4))
+    """Beside -1e17 the noise is below the rounding of a key, yet it must decide. 3 cells."""
+    logs = np.broadcast_to([0.0, mask, mask, mask], (DRAWS, 4))
     drawn = api.host(gt.sample(to_xp(logs), 2, rng=np.random.default_rng(5)))
     assert np.all(drawn[:, 0] == 0)
     _statistics.assert_distribution(np.bincount(drawn[:, 1], minlength=4)[1:], np.full(3, 1 / 3))

@@ -148,6 +148,46 @@ def test_the_mutants_are_what_they_say() -> None:
     assert (wrong_side_of_a_boundary(WEIGHTS[::-1], 1, DRAWS, rng) == 0).any()  # an item of weight zero
 
 
+CLASSES, COPIES = WEIGHTS[:4], 10
+
+
+def picks_of(sampler: Sampler, k: int = 20) -> np.ndarray:
+    """The class of each of 200,000 picks."""
+    rows = sampler(np.repeat(CLASSES, COPIES), k, DRAWS // k, np.random.default_rng(1))
+    return rows // COPIES
+
+
+def with_a_weight_that_is_off(weights: np.ndarray, k: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    return correct(weights * np.where(np.arange(len(weights)) < COPIES, 1.1, 1.0), k, draws, rng)
+
+
+def as_if_nothing_were_taken_out(weights: np.ndarray, k: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws with replacement, of which none is told to be a repeat."""
+    return rng.choice(len(weights), size=(draws, k), p=weights / weights.sum())
+
+
+@pytest.mark.parametrize("sampler", [correct, of_the_package], ids=lambda sampler: sampler.__name__)
+def test_correct_picks_pass(sampler: Sampler) -> None:
+    _statistics.assert_sequential(picks_of(sampler), CLASSES, COPIES)
+
+
+PICK_MUTANTS = (
+    with_a_weight_that_is_off,
+    as_if_nothing_were_taken_out,
+    proportional_to_size,
+    wrong_sign_of_the_noise,
+    exponential_for_gumbel,
+    frozen_in_pairs,
+    second_and_third,
+)
+
+
+@pytest.mark.parametrize("mutant", PICK_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_mutant_picks_fail(mutant: Sampler) -> None:
+    with pytest.raises(AssertionError):
+        _statistics.assert_sequential(picks_of(mutant), CLASSES, COPIES)
+
+
 # --- noise ----------------------------------------------------------------------------------------
 
 
