@@ -371,9 +371,11 @@ def test_derivatives_by_a_high_temperature_keep_their_digits(k: int, t: float, m
 
 
 @pytest.mark.parametrize("double", [False, True])
-def test_auto_compresses_where_there_is_much_to_save(double: bool) -> None:
-    assert crossover.prefers_compressed(1, 1_000_000, 100, 1.0, double)
-    assert crossover.prefers_compressed(64, 5_000, 50, 1.0, double)
-    assert not crossover.prefers_compressed(1, 100, 5, 1.0, double)
-    assert not crossover.prefers_compressed(1_000, 100, 9, 1.0, double)
-    assert not crossover.prefers_compressed(1, 1_000_000, 1, 1.0, double)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_auto_compresses_where_there_is_much_to_save(double: bool, compiled: bool) -> None:
+    assert crossover.prefers_compressed(1, 1_000_000, 10, 1.0, double, compiled)
+    assert crossover.prefers_compressed(1, 1_000_000, 100, 1.0, double, compiled)
+    assert crossover.prefers_compressed(64, 5_000, 50, 1.0, double, compiled)
+    assert not crossover.prefers_compressed(1, 100, 5, 1.0, double, compiled)
+    assert not crossover.prefers_compressed(1_000, 100, 9, 1.0, double, compiled)
+    assert not crossover.prefers_compressed(1, 1_000_000, 1, 1.0, double, compiled)
