@@ -89,6 +89,16 @@ def decay_by_whole(p: Array, weights: Array, whole: int, c: Array) -> Any:
 
 
 @inner
+def decay_by_root(p: Array, weights: Array) -> Any:
+    """The same for beta = 1/2."""
+    one, total = p.dtype.type(1), p.dtype.type(0)
+    for i in range(p.size):
+        p[i] *= np.sqrt(one - p[i])
+        total += weights[i] * p[i]
+    return total
+
+
+@inner
 def decay_by_power(p: Array, weights: Array, power: Power, own: int, c: Array) -> Any:
     """The same for any beta."""
     raise_complements(p, power, own, c, c)
@@ -176,6 +186,8 @@ def _run_rows(
                 others = decay(p, own_weights)
             elif whole > 1:
                 others = decay_by_whole(p, own_weights, whole, c)
+            elif beta == 0.5:
+                others = decay_by_root(p, own_weights)
             else:
                 others = decay_by_power(p, own_weights, power, own, c)
             mass = at_pivot + others
