@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import array_api_compat
+import array_api_compat.numpy
 import numpy as np
 
 Array = Any
@@ -30,6 +31,8 @@ def backend(xp: Namespace) -> str:
 
 def namespace_of(*arrays: Array) -> Namespace:
     """The array namespace common to `arrays`."""
+    if len(arrays) == 1 and type(arrays[0]) is np.ndarray:  # the usual case, in a tenth of the time
+        return array_api_compat.numpy
     return array_api_compat.array_namespace(*arrays)
 
 

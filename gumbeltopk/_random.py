@@ -17,6 +17,7 @@ from gumbeltopk import _array_api as api
 from gumbeltopk import _validation
 from gumbeltopk._array_api import Array, Device, Namespace
 
+SMALLEST_EXPONENTIAL = float(np.finfo(np.float64).smallest_normal)  # a draw of exactly 0 would be an infinite key
 LARGEST_UNIFORM = 1.0 - 2.0**-53
 
 
@@ -89,8 +90,11 @@ def standard_exponential(rng: Any, shape: tuple[int, ...], xp: Namespace, device
     explicit copy; CuPy's and torch's with their own arrays) or a `CounterRNG`, whose item numbers are `start`
     plus the position in C order.
     """
+    if api.is_numpy_namespace(xp) and isinstance(rng, np.random.Generator) and start == 0:
+        draws = rng.standard_exponential(shape)
+        return np.maximum(draws, SMALLEST_EXPONENTIAL, out=draws)
     dtype = api.work_float(xp, device)
-    smallest = float(xp.finfo(dtype).smallest_normal)  # a draw of exactly 0 would be an infinite key
+    smallest = float(xp.finfo(dtype).smallest_normal)
     if isinstance(rng, CounterRNG):
         draws = rng.standard_exponential(start, math.prod(shape)).reshape(shape)
         return xp.asarray(draws, dtype=dtype, device=device)

@@ -84,10 +84,4 @@ def _draw_row(
     row: block_sampling.Row, rough: block_sampling.BlockSums, in_logs: bool, k: int, rng: np.random.Generator
 ) -> Any:
     chosen = block_sampling.first_picks(row, rough, k, rng)
-    if len(chosen) == k:
-        return chosen
-    zero = -math.inf if in_logs else 0.0
-    left = row.values.copy()
-    left[chosen] = zero
-    more = min(k - len(chosen), int(_sample_by_keys.count_positive(left, in_logs, np)))
-    return np.concatenate([chosen, _sample_by_keys.draw(left, in_logs, more, rng, api.namespace_of(left))])
+    return chosen if len(chosen) == k else _sample_by_keys.go_on(row.values, in_logs, chosen, k, rng)

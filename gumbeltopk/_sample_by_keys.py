@@ -16,12 +16,14 @@ from gumbeltopk import _dispatch, _random, keys
 from gumbeltopk._array_api import Array, Namespace
 from gumbeltopk._numpy import selection as numpy_selection
 
-SMALLEST_EXPONENTIAL = float(np.finfo(np.float64).smallest_normal)  # a draw of exactly 0 would be an infinite key
+SHORT_ROW = 1 << 11  # of more items, one partition of bit patterns is faster than one of positions
 BLOCK_ITEMS = 1 << 15  # items drawn at a time on NumPy: the block stays in cache and memory stays flat
 
 
 def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace, needed: Array | None = None) -> Array:
     """`sample` of checked rows (..., n); the rows may be a broadcast view."""
+    if k > 0 and needed is None and _is_short_row(rows) and isinstance(rng, np.random.Generator):
+        return _draw_short_row(rows, in_logs, k, rng, xp)
     device = api.device_of(rows)
     if k == 0 or 0 in rows.shape:
         _random.standard_exponential(rng, (0,), xp, device)  # looks at `rng`, and draws nothing
@@ -30,6 +32,22 @@ def draw(rows: Array, in_logs: bool, k: int, rng: Any, xp: Namespace, needed: Ar
         exponentials = _random.standard_exponential(rng, tuple(rows.shape), xp, device)
         return select_first(rows, in_logs, k, exponentials, xp, needed=needed)
     return _draw_in_blocks(rows, in_logs, k, _random.numpy_generator(rng), xp, needed)
+
+
+def _is_short_row(rows: Array) -> bool:
+    return type(rows) is np.ndarray and rows.ndim == 1 and len(rows) <= SHORT_ROW
+
+
+def _draw_short_row(row: Any, in_logs: bool, k: int, rng: np.random.Generator, xp: Namespace) -> Any:
+    """The same draws and the same picks, with as few calls of NumPy as it takes: they are what a short row costs."""
+    exponentials = rng.standard_exponential(len(row))
+    with api.quiet():
+        times = exponentials / (np.exp(row, dtype=np.float64) if in_logs else row)
+    indices = numpy_selection.first_distinct_arrivals(times, k)
+    if indices is None:  # among other reasons, for an exponential of 0
+        np.maximum(exponentials, _random.SMALLEST_EXPONENTIAL, out=exponentials)
+        return select_first(row, in_logs, k, exponentials, xp)
+    return indices
 
 
 def select_first(
@@ -92,7 +110,7 @@ class _BlockSampler:
         """Indices (rows, k), and the exponentials of all items, which the next call overwrites."""
         exponentials = self.exponentials[: rows.size].reshape(rows.shape)
         self.rng.standard_exponential(out=exponentials)
-        np.maximum(exponentials, SMALLEST_EXPONENTIAL, out=exponentials)
+        np.maximum(exponentials, _random.SMALLEST_EXPONENTIAL, out=exponentials)
         times = self.times[: rows.size].reshape(rows.shape)
         return select_first(rows, self.in_logs, k, exponentials, self.xp, times, needed), exponentials
 
@@ -143,6 +161,14 @@ def _flat_row_getter(rows: Any) -> Any:
         flat = rows.reshape(-1, rows.shape[-1])
         return lambda first, last: flat[first:last]
     return lambda first, last: rows[np.unravel_index(np.arange(first, last), batch)]
+
+
+def go_on(row: Any, in_logs: bool, chosen: Any, k: int, rng: np.random.Generator) -> Any:
+    """`chosen`, the first picks of a row (n,), and others up to k, or fewer where there are no more."""
+    left = row.copy()
+    left[chosen] = -math.inf if in_logs else 0.0
+    more = min(k - len(chosen), int(count_positive(left, in_logs, np)))
+    return np.concatenate([chosen, draw(left, in_logs, more, rng, api.namespace_of(left))])
 
 
 def count_positive(rows: Array, in_logs: bool, xp: Namespace) -> Array:

@@ -19,8 +19,10 @@ def check_k_of_rows(k: Any, n: int, batch: tuple[int, ...], at_most_n: bool) -> 
     if isinstance(k, (list, tuple)):
         k = _validation.as_array(k, "k")
         k = k.astype(np.int64) if k.size == 0 else k  # numpy.asarray([]) is float64
-    if not api.is_array(k) or k.ndim == 0:
-        number = _validation.check_k(k, n) if at_most_n else _check_not_negative(k)
+    if isinstance(k, int) or not api.is_array(k) or k.ndim == 0:
+        if at_most_n:
+            return _validation.check_k(k, n), None
+        number = _check_not_negative(k)
         check_addressable((*batch, number), "k", number)
         return number, None
     counts = api.host(_validation.as_array(k, "k"))

@@ -18,6 +18,7 @@ from gumbeltopk._array_api import Array, Namespace
 
 ROWS_IN_A_MESSAGE = 8
 POSITIVE_AND_FINITE = "must be positive and finite"
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 MOST_CHARACTERS = 100  # of a value in a message
 MOST_BITS = 1 << 12  # of an integer: Python does not print what has more than 4300 digits
 SMALLEST_TEMPERATURE = 2.0**-1022  # of smaller ones, 1 / temperature overflows
@@ -52,6 +53,8 @@ def _holds_masked_array(array: Any) -> bool:
 
 def as_real_array(array: Any, name: str) -> Array:
     """A floating array in native byte order; integers become the default float, anything else is refused."""
+    if type(array) is np.ndarray and (array.dtype is FLOAT64 or array.dtype is FLOAT32):
+        return array
     array = as_array(array, name)
     if isinstance(array, np.ndarray):
         kind, itemsize = array.dtype.kind, array.dtype.itemsize
@@ -240,6 +243,8 @@ def check_weight_values(weights: Array, k: int, xp: Namespace, axis: int = -1) -
 
 def _all_between(low: float, array: Array, xp: Namespace) -> bool:
     """Whether all values lie in (low, inf): the usual case, and one wait for the device. NaN fails."""
+    if type(array) is np.ndarray:  # what `min` and `max` would do, in half of the time for short rows
+        return bool(np.minimum.reduce(array, axis=None) > low and np.maximum.reduce(array, axis=None) < math.inf)
     return bool((xp.min(array) > low) & (xp.max(array) < math.inf))
 
 

@@ -129,7 +129,7 @@ class Sampler:
             for row, out in zip(rows.tolist(), drawn, strict=True):
                 of_row = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, row))
                 np.random.default_rng(of_row).standard_exponential(out=out)
-        return np.maximum(drawn, _sample_by_keys.SMALLEST_EXPONENTIAL, out=drawn)
+        return np.maximum(drawn, _random.SMALLEST_EXPONENTIAL, out=drawn)
 
     def _go_on(self, picks: Any, rows: Any, counts: Any, exponentials: Any) -> None:
         """Fill the rows that have `counts` picks: a sequential sample of the other items, as eq. 1 has no memory."""

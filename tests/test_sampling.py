@@ -19,6 +19,8 @@ from scipy import stats
 import gumbeltopk as gt
 from gumbeltopk import _array_api as api
 from gumbeltopk import _sample_by_keys
+from gumbeltopk._numpy import selection
+from gumbeltopk._sample_by_keys import SHORT_ROW
 from tests import _reference, _statistics
 from tests.test_keys import SMALLEST, WIDE_WEIGHTS, layouts
 from tests.test_random import ConstantGenerator, own_generator
@@ -111,6 +113,40 @@ def test_one_call_for_each_row_is_one_call_for_all() -> None:
     rng = np.random.default_rng(4)
     one_by_one = [gt.sample(weights=WEIGHTS, k=3, rng=rng) for _ in range(200)]
     np.testing.assert_array_equal(gt.sample(weights=repeated(WEIGHTS, 200), k=3, rng=4), one_by_one)
+
+
+@pytest.mark.parametrize("n", [1, 2, 300, SHORT_ROW, SHORT_ROW + 1])
+@pytest.mark.parametrize("argument", ["weights", "log_weights"])
+def test_one_row_is_a_batch_of_one_row(argument: str, n: int) -> None:
+    """Short rows by themselves go another way: the same samples, with weights of zero and extreme ones, too."""
+    ordinary = np.random.default_rng(37).gamma(1.0, size=n)
+    for weights in (ordinary, np.where(np.arange(n) % 3 == 0, ordinary, 0.0), ordinary * 1e-310, ordinary**200):
+        with np.errstate(divide="ignore"):
+            given = weights if argument == "weights" else np.log(weights)
+        for k in {0, 1, min(10, n // 3), int((weights > 0).sum())}:
+            one, batch = np.random.default_rng(k), np.random.default_rng(k)
+            row = gt.sample(**{argument: given}, k=k, rng=one)
+            np.testing.assert_array_equal(row, gt.sample(**{argument: given[np.newaxis]}, k=k, rng=batch)[0])
+            assert one.random() == batch.random()
+
+
+@pytest.mark.parametrize("exponential", [0.0, 5e-324, 700.0])
+def test_one_row_of_equal_exponentials_is_in_the_order_of_its_weights(exponential: float) -> None:
+    """Those that lack digits, and 0 itself, among them."""
+    weights = np.random.default_rng(38).permutation(np.arange(1.0, 301.0))
+    picks = gt.sample(weights=weights, k=20, rng=ConstantGenerator(exponential))
+    assert weights[picks].tolist() == list(range(300, 280, -1))
+
+
+def test_distinct_arrivals_are_those_of_a_sort() -> None:
+    times = np.random.default_rng(39).exponential(size=500)
+    for k in (1, 7, 499, 500):
+        np.testing.assert_array_equal(selection.first_distinct_arrivals(times, k), np.argsort(times)[:k])
+    third, fourth = np.argsort(times)[2:4]
+    times[fourth] = times[third]
+    assert selection.first_distinct_arrivals(times, 2) is not None
+    assert selection.first_distinct_arrivals(times, 3) is None
+    assert selection.first_distinct_arrivals(times, 500) is None
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def locate(ends: Weights, uniforms: Weights) -> Integers:
     That is below the last end, and in the first interval that ends beyond it: so an interval of length 0, an item of
     weight zero, is never hit.
     """
-    items: Integers = np.searchsorted(ends, uniforms * ends[-1], side="right")
+    items: Integers = ends.searchsorted(uniforms * ends[-1], side="right")
     return items
 
 

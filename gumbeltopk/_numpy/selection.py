@@ -10,8 +10,9 @@ import numpy.typing as npt
 Times = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.int64]
 
-# Times in this range have overflowed nowhere and have all their digits.
-EARLIEST_SAFE_TIME, LATEST_SAFE_TIME = np.asarray([2.0**-900, 2.0**900]).view(np.int64).tolist()
+# Times in this range have overflowed nowhere and have all their digits; and the same as bit patterns.
+EARLIEST_TIME, LATEST_TIME = 2.0**-900, 2.0**900
+EARLIEST_SAFE_TIME, LATEST_SAFE_TIME = np.asarray([EARLIEST_TIME, LATEST_TIME]).view(np.int64).tolist()
 # A row of bit patterns is undecided with a probability of about n k^2 / 2^53. Up to here it pays to try.
 LARGEST_N_K_SQUARED = 2**46
 
@@ -23,6 +24,22 @@ def first_arrivals(times: Times, k: int, xp: Any) -> Indices:
     earliest = np.argpartition(times, k - 1, axis=-1)[..., :k]
     order = np.argsort(np.take_along_axis(times, earliest, axis=-1), axis=-1)
     return np.take_along_axis(earliest, order, axis=-1)
+
+
+def first_distinct_arrivals(times: npt.NDArray[np.float64], k: int) -> Indices | None:
+    """The same for one row (n,) and k > 0, or None if these times cannot tell: one lacks digits, or two are equal."""
+    compared = min(k + 1, len(times))  # the first one that is left out must differ, too
+    if compared < len(times):
+        earliest = times.argpartition(k)[:compared]
+        order = times[earliest].argsort()
+        earliest = earliest[order]
+    else:
+        earliest = times.argsort()
+    ordered = times[earliest]
+    safe = ordered[0] >= EARLIEST_TIME and ordered[k - 1] < LATEST_TIME
+    if not safe or (ordered[1:] == ordered[:-1]).any():
+        return None
+    return earliest[:k]
 
 
 def first_safe_arrivals(
