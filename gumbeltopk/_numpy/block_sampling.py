@@ -80,6 +80,8 @@ class Row(NamedTuple):
             short = self.short_block()
             weights[inside, : len(short)] = self.weights(short)
             weights[inside, len(short) :] = 0.0
+        if not len(removed):  # as for the first picks, which are all that a small sample needs
+            return weights
         first = np.searchsorted(removed, numbers * self.block_items)
         last = np.searchsorted(removed, (numbers + 1) * self.block_items)
         rows = np.repeat(np.arange(len(numbers)), last - first)
