@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gumbeltopk import _array_api as api
-from gumbeltopk import _validation
 from gumbeltopk._array_api import Array, Device, Namespace
+from gumbeltopk._messages import shown
 
 SMALLEST_EXPONENTIAL = float(np.finfo(np.float64).smallest_normal)  # a draw of exactly 0 would be an infinite key
 LARGEST_UNIFORM = 1.0 - 2.0**-53
@@ -48,9 +48,9 @@ class CounterRNG:
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, (int, np.integer)):
-            raise TypeError(f"seed = {_validation.shown(self.seed)} must be an integer")
+            raise TypeError(f"seed = {shown(self.seed)} must be an integer")
         if self.seed < 0:
-            raise ValueError(f"seed = {_validation.shown(self.seed)} is negative; pass 0 or more")
+            raise ValueError(f"seed = {shown(self.seed)} is negative; pass 0 or more")
 
     def words(self, start: int, count: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """The 64-bit words of items start .. start + count - 1."""
@@ -140,7 +140,7 @@ def numpy_generator(rng: Any) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise type(error)(
-            f"rng = {_validation.shown(rng)} is not understood ({error}); pass None, a non-negative int, a "
+            f"rng = {shown(rng)} is not understood ({error}); pass None, a non-negative int, a "
             "SeedSequence, a Generator of NumPy or of the array's own library, or a CounterRNG"
         ) from None
 

@@ -10,6 +10,7 @@ import numpy as np
 from gumbeltopk import _array_api as api
 from gumbeltopk import _validation
 from gumbeltopk._array_api import Array
+from gumbeltopk._messages import shown
 
 MOST_ITEMS = 2**60  # of 8 bytes
 
@@ -74,15 +75,13 @@ def check_enough_for_each(found: np.ndarray[Any, Any], wanted: Any, name: str) -
 def check_choice(value: Any, name: str, choices: tuple[str, ...]) -> None:
     """One of some words."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(
-            f"{name} = {_validation.shown(value)} is not known; choose from {', '.join(map(repr, choices))}"
-        )
+        raise ValueError(f"{name} = {shown(value)} is not known; choose from {', '.join(map(repr, choices))}")
 
 
 def check_flag(value: Any, name: str) -> bool:
     """A truth value; that of an array, or of the word "no", is not meant."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} = {_validation.shown(value)} must be True or False, not {type(value).__name__}")
+        raise TypeError(f"{name} = {shown(value)} must be True or False, not {type(value).__name__}")
     return bool(value)
 
 

@@ -15,11 +15,11 @@ import numpy as np
 
 from gumbeltopk import _array_api as api
 from gumbeltopk._array_api import Array, Namespace
+from gumbeltopk._messages import shown
 
 ROWS_IN_A_MESSAGE = 8
 POSITIVE_AND_FINITE = "must be positive and finite"
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-MOST_CHARACTERS = 100  # of a value in a message
 MOST_BITS = 1 << 12  # of an integer: Python does not print what has more than 4300 digits
 SMALLEST_TEMPERATURE = 2.0**-1022  # of smaller ones, 1 / temperature overflows
 
@@ -123,15 +123,6 @@ def as_integer(value: Any, name: str) -> int:
     if number.bit_length() > MOST_BITS:
         raise ValueError(f"{name} is an integer of {number.bit_length()} bits; nothing here is as large")
     return number
-
-
-def shown(value: Any) -> str:
-    """The value as a message shows it: not longer than a line."""
-    try:
-        text = repr(value)
-    except Exception:  # an integer of more digits than Python prints, or an object that cannot be shown
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
 
 
 # --- k and temperature ----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 from gumbeltopk import _array_api as api
 from gumbeltopk import _dispatch, _sample_by_blocks, _sampling_validation, _validation, keys
 from gumbeltopk._array_api import Array, Namespace
+from gumbeltopk._messages import shown
 from gumbeltopk._sample_by_keys import count_positive, draw
 
 __all__ = ["k_hot", "sample"]
@@ -210,7 +211,7 @@ def k_hot(indices: Any, n: Any, *, dtype: Any = None) -> Array:
         return xp.astype(selected, dtype)
     except (TypeError, ValueError, AttributeError) as error:
         library = api.namespace_name(xp)
-        raise TypeError(f"dtype = {_validation.shown(dtype)}: {error}; pass a dtype of {library}") from None
+        raise TypeError(f"dtype = {shown(dtype)}: {error}; pass a dtype of {library}") from None
 
 
 def selection_mask(indices: Array, n: int, xp: Namespace) -> Array:

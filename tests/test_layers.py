@@ -69,10 +69,10 @@ ADAPTERS = ("gumbeltopk.dask", "gumbeltopk._dask")
 
 def allowed_imports(name: str) -> tuple[str, ...] | None:
     """The modules of this package that a module may import; None where only the users are closed to it."""
-    if name == "gumbeltopk._array_api":
+    if name in ("gumbeltopk._array_api", "gumbeltopk._messages"):
         return ()
     if within(name, "gumbeltopk._validation", "gumbeltopk._random"):
-        return ("gumbeltopk._array_api",)
+        return ("gumbeltopk._array_api", "gumbeltopk._messages")
     if within(name, "gumbeltopk._generic"):
         return ("gumbeltopk._array_api", "gumbeltopk._generic")
     if name in SETTINGS:

@@ -22,8 +22,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gumbeltopk import _validation
 from gumbeltopk._array_api import Array
+from gumbeltopk._messages import shown
 
 MAGIC = b"\x89GTKres\n"  # no text file begins like this; a transfer that changes line ends breaks it
 VERSION = 1
@@ -74,7 +74,7 @@ def as_path(path: Any) -> Path:
     try:
         return Path(os.fsdecode(path))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"path = {_validation.shown(path)}: {error}; pass the name of a file") from None
+        raise TypeError(f"path = {shown(path)}: {error}; pass the name of a file") from None
 
 
 def _npy_of(array: Array) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from gumbeltopk import _array_api as api
 from gumbeltopk import _validation
 from gumbeltopk._array_api import Array
+from gumbeltopk._messages import shown
 
 
 def check_reservoir_size(k: Any) -> int:
@@ -43,14 +44,13 @@ def check_item_weight(weight: Any, number: int) -> float:
     """The weight of one item of a stream."""
     if isinstance(weight, (bool, np.bool_)) or not isinstance(weight, (float, int, np.integer, np.float32, np.float16)):
         raise TypeError(
-            f"weight = {_validation.shown(weight)} of item number {number} must be a number, "
-            f"not {type(weight).__name__}"
+            f"weight = {shown(weight)} of item number {number} must be a number, not {type(weight).__name__}"
         )
     try:
         value = float(weight)
     except OverflowError:
         raise ValueError(
-            f"weight = {_validation.shown(weight)} of item number {number} is beyond the largest float; "
+            f"weight = {shown(weight)} of item number {number} is beyond the largest float; "
             "divide all weights by one number"
         ) from None
     if not 0.0 <= value < math.inf:
@@ -64,13 +64,13 @@ def iterator_of_pairs(pairs: Any) -> Iterator[Any]:
         return iter(pairs)
     except TypeError:
         raise TypeError(
-            f"pairs = {_validation.shown(pairs)} cannot be iterated over; pass an iterable of pairs (item, weight)"
+            f"pairs = {shown(pairs)} cannot be iterated over; pass an iterable of pairs (item, weight)"
         ) from None
 
 
 def not_a_pair(pair: Any, number: int) -> Exception:
     """The error for something among the pairs that does not unpack into two."""
-    return TypeError(f"pairs has {_validation.shown(pair)} as item number {number}; pass pairs (item, weight)")
+    return TypeError(f"pairs has {shown(pair)} as item number {number}; pass pairs (item, weight)")
 
 
 def as_chunk_weights(weights: Any) -> Array:
