@@ -103,19 +103,29 @@ def test_the_keys_above_a_threshold(tiles, n, share):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("scale", [None, 0.7])
-def test_exponentials_of_rows_and_of_a_part_of_one(tiles, dtype, scale):
-    keys = np.random.default_rng(3).uniform(-80.0, 5.0, size=(3, 1001)).astype(dtype)
+@pytest.mark.parametrize("scales", [None, [[0.7], [0.5], [1.1]]])
+def test_exponentials_of_rows_and_of_a_part_of_one(tiles, dtype, scales):
+    keys = np.random.default_rng(3).uniform(-70.0, 5.0, size=(3, 1001)).astype(dtype)
     keys[0, 0] = -np.inf
     thresholds = np.asarray([[5.0], [4.0], [3.0]], dtype=dtype)
-    scales = None if scale is None else np.full((3, 1), scale, dtype=dtype)
-    exponents = (keys - thresholds) * np.asarray(1.0 if scale is None else scale, dtype=dtype)
+    scales = None if scales is None else np.asarray(scales, dtype=dtype)
+    exponents = keys - thresholds if scales is None else (keys - thresholds) * scales
     exact = np.exp(exponents.astype(np.float64))
     tolerance = 1e-6 if dtype == "float32" else 1e-13
     for rows, threshold in ((slice(None), thresholds), (slice(1, 2), thresholds[1, 0])):
         out = np.empty_like(keys[rows])
         tiles.exponentials(keys[rows], threshold, None if scales is None else scales[rows], out)
         assert np.all(np.abs(out - exact[rows]) <= tolerance * exact[rows])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("smallest", [30.0, 80.0])
+def test_no_power_is_subnormal(dtype, smallest):
+    """Which is slow, and nothing else."""
+    v, _ = weights_and_inputs(dtype, smallest if dtype == "float32" else 8.0 * smallest)
+    for degree in (3, 9, 15):
+        powers = np.stack(numpys._powers(v, degree, np.empty(((degree + 1) // 2, *v.shape), dtype=dtype)))
+        assert not np.any((powers > 0.0) & (powers < np.finfo(dtype).smallest_normal))
 
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="numba, the extra `numba`, is not installed")
