@@ -67,6 +67,22 @@ def test_an_offset_of_the_cotangent_does_not_matter():
     np.testing.assert_allclose(shifted, plain, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_rows_have_temperatures_of_their_own(dtype):
+    rng = np.random.default_rng(7)
+    keys, cotangent = rng.normal(size=(2, 3, 200)).astype(dtype)
+    temperature = np.asarray([0.5, 1.0, 2.5], dtype=dtype)
+    a, residuals = gt.relaxed_topk.fwd(keys, 1, temperature=temperature)
+    gradient = gt.relaxed_topk.vjp(residuals, cotangent)
+    for row in range(3):
+        exact = np.exp(keys[row].astype(np.float64) / temperature[row])
+        exact /= np.sum(exact)
+        np.testing.assert_allclose(a[row], exact, rtol=2 * TOLERANCES[dtype])
+        centred = cotangent[row] - np.sum(exact * cotangent[row])
+        error = np.linalg.norm(gradient[row] - exact * centred / temperature[row])
+        assert error <= TOLERANCES[dtype] * np.linalg.norm(exact * centred / temperature[row])
+
+
 def test_later_changes_of_the_result_do_not_reach_the_derivatives():
     keys = np.asarray([[0.0, 1.0, 2.0]])
     a, residuals = gt.relaxed_topk.fwd(keys, 1)
