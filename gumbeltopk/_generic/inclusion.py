@@ -161,7 +161,10 @@ def _leave_one_out(x: Arrivals, degree: int, direction: Array | None, xp: Namesp
 
 
 def make_nodes(log_weights: Array, first: int, last: int, xp: Namespace) -> Nodes:
-    """Nodes from before arrival number `first` to after arrival number `last` + 1, in all but e^-FALL of cases."""
+    """Nodes from before arrival number `first` to after arrival number `last` + 1, in all but e^-FALL of cases.
+
+    If both are one number, they reach as far to the left as the integrals of 1 - pi need.
+    """
     unit = xp.sort(log_weights, axis=-1, descending=True)[:, last : last + 1]
     logs = in_units(log_weights, unit, xp)
     positive = xp.count_nonzero(logs > -math.inf, axis=-1, keepdims=True)
@@ -185,16 +188,19 @@ def bracket(
     `logs` occur `counts` times each. The number of arrivals N, of the mean mu, has Poisson's tail bound,
     log P(N >= m) <= m - mu + m log(mu / m) for mu < m, and the same for P(N <= m), mu > m. Another bound is
     P(N <= k) <= (k + 1) exp(-w tau), w the (k + 1)-st weight. Integrals of q_i f_{-i} of heavy items have their mass
-    where w_i tau is of order one or less, and on the left f falls like tau^k.
+    where w_i tau is of order one or less, and on the left f falls like tau^k. Pairs, for which `first` < `last`, have
+    no such integrals: theirs grow with tau by a_i a_j f_{-ij}.
     """
     end = math.log(FALL + math.log(last + 1.0))
     top = xp.max(logs, axis=-1, keepdims=True)
     total = top + xp.log(xp.sum(counts * xp.exp(logs - top), axis=-1, keepdims=True))
     begin, _ = _time_of(_mean_before(first, FALL), logs, counts, total, end, xp)
-    far, _ = _time_of(_mean_before(first, FAR_FALL), logs, counts, total, end, xp)
     _, right = _time_of(_mean_after(last, FALL), logs, counts, total, end, xp)
-    left = xp.maximum(far, xp.minimum(begin, -top - FALL / (first + 1) - 1.0))
-    return left, right, _largest_spacing(positive, last, xp)
+    spacing = _largest_spacing(positive, last, xp)
+    if first < last:
+        return begin, right, spacing
+    far, _ = _time_of(_mean_before(first, FAR_FALL), logs, counts, total, end, xp)
+    return xp.maximum(far, xp.minimum(begin, -top - FALL / (first + 1) - 1.0)), right, spacing
 
 
 def _mean_before(count: int, fall: float) -> float:

@@ -33,13 +33,12 @@ class Row(NamedTuple):
 
     There are two circles if one is not enough. With k - 1/2 arrivals on average, the tilted probability that N = k - 1
     or k is not small, with k + 1/2 that N = k or k + 1. Where k items are far heavier than all others, a light item in
-    S takes N = k - 1 or k, and a heavy item that is not in S takes N = k or k + 1.
+    S takes N = k - 1 or k, and a heavy item that is not in S takes N = k or k + 1. Pairs have three circles.
     """
 
     logs: Floats  # (n,), in units in which the (k + 1)-st weight is 1
     measure: Measure
-    for_light: Saddle
-    for_heavy: Saddle
+    saddles: tuple[Saddle, ...]  # the only one, or for light items, .., for heavy ones
     spacing: float
 
 
@@ -119,10 +118,10 @@ def _exchange_of_points(row: Row, saddle: Saddle, k: int, weighted_counts: Float
 
 def _by_weight(row: Row, two_of_points: Callable[[Saddle], tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     """Light points from the circle for these; heavy are those heavier than the (k + 1)-st weight, which is 1."""
-    light = two_of_points(row.for_light)
-    if row.for_heavy is row.for_light:
+    light, *heavier = (two_of_points(saddle) for saddle in row.saddles)
+    if not heavier:
         return light
-    heavy = two_of_points(row.for_heavy)
+    (heavy,) = heavier
     is_heavy = row.measure.logs > 0.0
     return np.where(is_heavy, heavy[0], light[0]), np.where(is_heavy, heavy[1], light[1])
 
@@ -136,8 +135,13 @@ def _read(row: Row, values: Floats, like: Floats) -> Floats:
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-def prepare(log_weights: Floats, k: int, first: int | None = None, compressed: bool = True) -> Row:
-    """Points and saddles of a row of positive weights, from the arrival number `first` on, by default the k-th.
+def prepare(log_weights: Floats, k: int) -> Row:
+    """Points and saddles of a row of positive weights, for the time of the k-th arrival of the others."""
+    return make_row(log_weights, k, first=k, targets=(k - 0.5, k + 0.5), compressed=True)
+
+
+def make_row(log_weights: Floats, k: int, first: int, targets: tuple[float, ...], compressed: bool) -> Row:
+    """Points, nodes from the arrival number `first` on, and saddles where these numbers of items have arrived.
 
     If it is not `compressed` all items are kept, in their order.
     """
@@ -145,13 +149,13 @@ def prepare(log_weights: Floats, k: int, first: int | None = None, compressed: b
     unit = np.partition(log_weights, n - 1 - k)[n - 1 - k]
     logs = generic.in_units(log_weights, unit, np)
     measure = measures.compress(logs, np.inf) if compressed else measures.of_items(logs)
-    s, spacing = nodes(measure, n, k if first is None else first, k)
-    for_light, for_heavy = _saddles(measure, k, s)
-    octave = min(_first_octave_to_keep(for_light), _first_octave_to_keep(for_heavy))
+    s, spacing = nodes(measure, n, first, k)
+    saddles = _saddles(measure, k, first, targets, s)
+    octave = min(_first_octave_to_keep(saddle) for saddle in saddles)
     if compressed and np.isfinite(octave):
         measure = measures.compress(logs, octave)
-        for_light, for_heavy = _saddles(measure, k, s)
-    return Row(logs, measure, for_light, for_heavy, spacing)
+        saddles = _saddles(measure, k, first, targets, s)
+    return Row(logs, measure, saddles, spacing)
 
 
 def nodes(measure: Measure, n: int, first: int, last: int) -> tuple[Floats, float]:
@@ -162,11 +166,27 @@ def nodes(measure: Measure, n: int, first: int, last: int) -> tuple[Floats, floa
     return np.linspace(left, right, number), (right - left) / (number - 1)
 
 
-def _saddles(measure: Measure, k: int, s: Floats) -> tuple[Saddle, Saddle]:
-    for_light = contours.find_saddles(measure.logs, measure.counts, k - 0.5, s)
-    if np.min(for_light.sigma) > CERTAIN:
-        return for_light, for_light
-    return for_light, contours.find_saddles(measure.logs, measure.counts, k + 0.5, s)
+def _saddles(measure: Measure, k: int, first: int, targets: tuple[float, ...], s: Floats) -> tuple[Saddle, ...]:
+    """One circle, or one for each target where at some time the number of arrivals is all but certain."""
+    middle = contours.find_saddles(measure.logs, measure.counts, k - 0.5, s)
+    if first < k:
+        middle = contours.part_of(middle, slice(_first_place(middle, first), None))
+    if np.min(middle.sigma) > CERTAIN:
+        return (middle,)
+    return tuple(
+        middle if target == k - 0.5 else contours.find_saddles(measure.logs, measure.counts, target, middle.s)
+        for target in targets
+    )
+
+
+def _first_place(saddle: Saddle, first: int) -> int:
+    """Of the times at which `first` items have arrived with a probability above e^-FALL.
+
+    The bracket has Poisson's bound of it, which is far too large for weights that are far apart. This is Chernoff's,
+    P(N >= m) <= G(r) r^{-m} for r >= 1.
+    """
+    bound = np.where(saddle.zeta > 0.0, contours.height(saddle, first), 0.0)
+    return int(np.argmax(bound > -generic.FALL))
 
 
 def _first_octave_to_keep(saddle: Saddle) -> float:

@@ -25,7 +25,7 @@ NEWTON_STEPS = 60
 NEAR_THE_SADDLE = 0.02  # of the tilted mean
 # At a time when k heavy items have surely arrived, and no other, the tilt has to bridge the gap between both, which is
 # at most `FARTHEST` of the generic core; further away from that, tilting would only add noise.
-SMALLEST_ZETA = -200.0
+SMALLEST_ZETA = -400.0
 LARGEST_X = 1100.0  # exp(-x) is 0
 TIMES_IN_A_BLOCK = 16
 BLOCK = 1 << 16  # complex numbers at a time: they stay in cache
@@ -36,7 +36,8 @@ class Saddle(NamedTuple):
 
     s: Floats
     zeta: Floats  # log r
-    log_product: Floats  # log G(r)
+    likely: Floats  # H, the number of items with a tilted probability above 1/2
+    log_product: Floats  # log of G(r) r^{-H}, which does not grow with zeta as G(r) does
     sigma: Floats
 
 
@@ -77,18 +78,35 @@ def find_saddles(logs: Floats, counts: Floats, target: float, s: Floats) -> Sadd
     # At low all r together are below the target; at high the mean has passed it, because enough items are lit.
     low, high = -heaviest + np.log(target / np.sum(counts)) - 1.0, -np.min(log_odds, axis=-1) + 60.0
     zeta = np.clip(np.zeros_like(s), low, high)
+    looking = np.arange(len(s))
     for _ in range(NEWTON_STEPS):
-        r = 1.0 / (1.0 + np.exp(-(log_odds + zeta[:, None])))
+        at = zeta[looking]
+        r = 1.0 / (1.0 + np.exp(-(log_odds + at[:, None])))
         mean, variance = np.vecdot(r, counts), np.vecdot(r * (1.0 - r), counts)
-        if np.all(np.abs(mean - target) <= NEAR_THE_SADDLE):
+        low, high = np.where(mean < target, at, low), np.where(mean < target, high, at)
+        step = at + (target - mean) / variance
+        far = np.abs(mean - target) > NEAR_THE_SADDLE
+        if not np.any(far):
             break
-        low, high = np.where(mean < target, zeta, low), np.where(mean < target, high, zeta)
-        step = zeta + (target - mean) / variance
-        zeta = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        zeta[looking[far]] = np.where((step > low) & (step < high), step, 0.5 * (low + high))[far]
+        looking, log_odds, low, high = looking[far], log_odds[far], low[far], high[far]
     zeta = np.maximum(zeta, SMALLEST_ZETA)
     tilted = tilt(logs, s, zeta)
     sigma = np.sqrt(np.vecdot(tilted.r * tilted.rest, counts))
-    return Saddle(s, zeta, np.vecdot(tilted.log_b, counts), sigma)
+    is_likely = tilted.r > 0.5
+    log_product = np.vecdot(_log_b_over_r(tilted, zeta, is_likely), counts)
+    return Saddle(s, zeta, np.vecdot(is_likely.astype(counts.dtype), counts), log_product, sigma)
+
+
+def _log_b_over_r(item: Tilted, zeta: Floats, where: npt.NDArray[np.bool_]) -> Floats:
+    """log B(r), and log(B(r) / r) `where` that is wanted: from the items' probabilities, not as a difference."""
+    log_arrived = np.log(-np.expm1(-item.x))
+    return np.asarray(np.where(where, np.logaddexp(log_arrived, -item.x - zeta[:, None]), item.log_b))
+
+
+def height(saddle: Saddle, k: int) -> Floats:
+    """log of G(r) r^{-k}."""
+    return np.asarray(saddle.log_product + (saddle.likely - k) * saddle.zeta)
 
 
 def angles(sigma: Floats) -> tuple[Floats, Floats]:
@@ -105,8 +123,13 @@ def angles(sigma: Floats) -> tuple[Floats, Floats]:
 def along(logs: Floats, counts: Floats, saddle: Saddle, spacing: float, k: int) -> Iterator[Contour]:
     """The contours of all log-times, some at a time."""
     for start in range(0, len(saddle.s), TIMES_IN_A_BLOCK):
-        some = slice(start, start + TIMES_IN_A_BLOCK)
-        yield make_contour(logs, counts, Saddle(*(each[some] for each in saddle)), spacing, k)
+        some = part_of(saddle, slice(start, start + TIMES_IN_A_BLOCK))
+        yield make_contour(logs, counts, some, spacing, k)
+
+
+def part_of(saddle: Saddle, some: slice) -> Saddle:
+    """Some of the log-times."""
+    return Saddle(*(each[some] for each in saddle))
 
 
 def make_contour(logs: Floats, counts: Floats, saddle: Saddle, spacing: float, k: int) -> Contour:
@@ -124,8 +147,7 @@ def make_contour(logs: Floats, counts: Floats, saddle: Saddle, spacing: float, k
         log_product.real += 0.5 * _over_items(of_times, size)
         log_product.imag += _over_items(of_times, np.arctan2(b.imag, b.real))
         hazard += total_hazard(item, 1.0 / b, counts[part])
-    height = saddle.log_product - k * saddle.zeta
-    weight = spacing * weight * np.exp(height[:, None] + log_product - 1j * (k - 1) * theta)
+    weight = spacing * weight * np.exp(height(saddle, k)[:, None] + log_product - 1j * (k - 1) * theta)
     return Contour(saddle, turn, weight, hazard)
 
 
