@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -20,26 +21,62 @@ WEIGHTS = {
     "ratio 1e20": 10.0 ** np.linspace(-10, 10, 6),
     "ties": np.asarray([2.0, 1.0, 2.0, 1.0, 1.0, 2.0]),
     "a zero": np.asarray([1.0, 0.0, 3.0, 2.0, 0.5, 1.0]),
+    "nearly certain": np.asarray([1e30, 1e18, 1e6, 1e-6, 1e-18, 1e-30]),
+    "one giant": np.asarray([1e15, 1.0, 2.0, 3.0, 4.0, 5.0]),
+    "k giants for some k": np.asarray([1e15, 2e15, 3e15, 1.0, 1.0, 2.0]),
 }
 
 
-def probabilities(law: Any, weights: Any, k: int) -> dict[tuple[int, ...], float]:
+def probabilities(law: Any, weights: Any, k: int) -> dict[tuple[int, ...], Any]:
     """Eqs. 1 and 2 in exact rationals, over the whole support."""
     if law is gt.PlackettLuce:
         support, p = itertools.permutations(range(6), k), _reference.ordered_probability
     else:
         support, p = itertools.combinations(range(6), k), _reference.subset_probability
     positive = (each for each in support if all(weights[i] > 0 for i in each))
-    return {each: float(p(weights, each)) for each in positive}
+    return {each: p(weights, each) for each in positive}
+
+
+def logarithm(p: Any) -> Any:
+    return mpmath.log(mpmath.mpf(p.numerator) / p.denominator)
 
 
 @LAWS
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("k", range(6))
 def test_entropy_against_enumeration(law: Any, name: str, k: int) -> None:
-    p = np.asarray(list(probabilities(law, WEIGHTS[name], k).values()))
+    """Relative error 1e-12, also where one outcome has nearly all the probability and the entropy is 1e-10."""
+    p = probabilities(law, WEIGHTS[name], k).values()
+    with mpmath.workdps(60):
+        expected = float(-mpmath.fsum(logarithm(each) * each.numerator / each.denominator for each in p))
     entropy = law(weights=WEIGHTS[name], k=k).entropy()
-    np.testing.assert_allclose(entropy, -np.sum(p * np.log(p)), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(entropy, expected, rtol=1e-12, atol=0)
+    assert not np.signbit(entropy)
+
+
+@LAWS
+@pytest.mark.parametrize("name", ["nearly certain", "one giant", "k giants for some k"])
+@pytest.mark.parametrize("k", range(1, 6))
+def test_log_p_of_what_is_nearly_certain_keeps_its_digits(law: Any, name: str, k: int) -> None:
+    """Relative error 1e-12 of log p itself, down to log p = -1e-12."""
+    exact = probabilities(law, WEIGHTS[name], k)
+    log_p = law(weights=WEIGHTS[name], k=k).logpmf(list(exact))
+    with mpmath.workdps(60):
+        np.testing.assert_allclose(log_p, [float(logarithm(p)) for p in exact.values()], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("k", [1, 10, 300])
+@pytest.mark.parametrize("odds", [1e4, 1e9, 1e16])
+def test_log_p_of_all_giants(k: int, odds: float, to_xp, assert_close) -> None:
+    """k giants of k + 50 items: p is a product of k factors in exact numbers. A batch with an unlikely subset."""
+    log_weights = np.where(np.arange(k + 50) < k, np.log(odds), 0.0)
+    with mpmath.workdps(60):
+        giant = mpmath.exp(mpmath.mpf(float(np.log(odds))))
+        expected = -mpmath.fsum(mpmath.log1p(50 / (giant * left)) for left in range(1, k + 1))
+    subsets = [list(range(k)), list(range(50, k + 50))]
+    log_p = gt.subset_logpmf(to_xp(log_weights), to_xp(np.asarray(subsets)))
+    assert_close(log_p[0, ...], float(expected), rtol=1e-12)
+    assert_close(log_p[1, ...], gt.subset_logpmf(log_weights, subsets[1]), rtol=1e-12)
 
 
 def test_reference_value(to_xp, assert_close) -> None:

@@ -35,11 +35,14 @@ def _log_remaining(selected: Array, complement: Array, xp: Namespace) -> Array:
 
 
 def logpmf(selected: Array, complement: Array, xp: Namespace) -> Array:
-    """log p of rows, given the log-weights `selected` (rows, k) in order and the log-weight `complement` (rows, 1)."""
-    remaining = _log_remaining(selected, complement, xp)[..., :-1]
+    """log p of rows, given the log-weights `selected` (rows, k) in order and the log-weight `complement` (rows, 1).
+
+    With R_j = w + R_{j+1}, log(w / R_j) = -log(1 + R_{j+1} / w), exact also where a draw is all but certain.
+    """
+    after = _log_remaining(selected, complement, xp)[..., 1:]
     possible = selected > -math.inf
-    terms = xp.where(possible, selected - xp.where(possible, remaining, 0.0), -math.inf)
-    return xp.sum(terms, axis=-1)
+    log_ratio = xp.where(possible, after - xp.where(possible, selected, 0.0), math.inf)
+    return -xp.sum(log_add_exp(xp.zeros_like(log_ratio), log_ratio, xp), axis=-1)
 
 
 def score(selected: Array, complement: Array, xp: Namespace) -> tuple[Array, Array]:

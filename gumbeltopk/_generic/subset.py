@@ -7,6 +7,9 @@ With W_c tau = e^s and y_i = e^{s + b_i}, b_i = log(w_i / W_c), the log of the i
     phi(s) = s - e^s + sum_i log(1 - e^{-y_i}),   phi'(s) = 1 - e^s + sum_i g(y_i),   g(y) = y / (e^y - 1) in (0, 1].
 The integrand is entire and decays in the strip |Im s| < pi/2, so that equally spaced nodes converge geometrically in
 1/spacing. For the score every item needs E[g(y_i)], whose mass may lie further to the left than that of p(S).
+
+Where p(S) is near 1 its logarithm is that of 1 - q, and q the probability that one of the others comes first,
+    q = Int e^{s - e^s} (1 - prod_{i in S} (1 - e^{-y_i})) ds.
 """
 
 from __future__ import annotations
@@ -25,11 +28,20 @@ LARGEST_LOG_Y = 7.0  # exp(-exp(7)) is 0
 LIGHTEST = -600.0  # log-weight that stands for a zero weight in the score
 FARTHEST_LEFT = -800.0  # further left the integrand underflows, and so does the score
 LARGEST_BLOCK = 1 << 20  # entries of (rows, nodes, k) at a time
+LIKELY = math.log(0.5)  # log p above which it is got from 1 - p
 
 
 def logpmf(selected: Array, complement: Array, xp: Namespace) -> Array:
     """log p(S) of rows, from the log-weights `selected` (rows, k) and the complement's total (rows, 1)."""
-    return _integrate(selected, complement, False, xp)[0]
+    log_p = _integrate(selected, complement, False, xp)[0]
+    is_likely = (log_p > LIKELY) & (complement[:, 0] > -math.inf)
+    (likely,) = xp.nonzero(is_likely)
+    if likely.shape[0] == 0:
+        return log_p
+    shares = xp.take(selected, likely, axis=0) - xp.take(complement, likely, axis=0)
+    exact = xp.log1p(-_probability_of_the_contrary(shares, xp))
+    place = xp.clip(xp.cumulative_sum(xp.astype(is_likely, xp.int64)) - 1, min=0)
+    return xp.where(is_likely, xp.take(exact, place, axis=0), log_p)
 
 
 def score(selected: Array, complement: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -84,6 +96,28 @@ def _trapezoid(
     for chunk in chunks:
         score = score + xp.sum((q / mass)[:, chunk, None] * saturation(_log_y(s[:, chunk], shares), xp), axis=1)
     return log_p, score
+
+
+def _probability_of_the_contrary(shares: Array, xp: Namespace) -> Array:
+    """1 - p (rows,), where that is small: all terms are positive.
+
+    With the lightest item at y = 1 the integrand is of order e^s; it falls like e^s on the left, and on the right where
+    e^s or k e^{-y} is large. In the strip |Im s| < atan(pi / (2 log k)) the product stays bounded.
+    """
+    k = shares.shape[-1]
+    lightest = xp.min(shares, axis=-1, keepdims=True)
+    right = xp.clip(math.log(FALL + math.log(k)) - lightest, max=math.log(FALL))
+    left = xp.clip(-lightest, max=0.0) - FALL - 2.0
+    strip = math.atan2(0.5 * math.pi, math.log(k))
+    spacing = SPACING * strip / (0.5 * math.pi)
+    nodes = 1 + math.ceil(float(xp.max(right - left)) / spacing)
+    fractions = xp.arange(nodes, dtype=shares.dtype, device=shares.device) / (nodes - 1)
+    s = left + (right - left) * fractions
+    in_chunk = max(1, LARGEST_BLOCK // (shares.shape[0] * k))
+    chunks = [s[:, first : min(first + in_chunk, nodes)] for first in range(0, nodes, in_chunk)]
+    logs = xp.concat([xp.sum(log_one_minus_exp(_log_y(part, shares), xp), axis=-1) for part in chunks], axis=-1)
+    terms = xp.exp(s - xp.exp(s)) * -xp.expm1(logs)
+    return xp.sum(terms, axis=-1) * (right - left)[:, 0] / (nodes - 1)
 
 
 def _log_y(s: Array, shares: Array) -> Array:

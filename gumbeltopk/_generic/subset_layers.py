@@ -5,6 +5,8 @@ With W(A) the weight outside of the subset A, the subset of the first j + 1 item
 all terms are positive, in logarithms. Given that A has been drawn, the next item has the entropy
     H(A) = sum_{i not in A} (w_i / W(A)) log(W(A) / w_i),
 so that ordered samples have the entropy sum_{j < k} sum_{|A| = j} P(A) H(A), and subsets -sum_{|S| = k} P(S) log P(S).
+An event that is all but certain has -log p = log(1 + q / (1 - q)), q the sum of all others: so an entropy near 0 keeps
+its digits.
 """
 
 from __future__ import annotations
@@ -40,15 +42,26 @@ def ordered_entropy(log_weights: Array, k: int, xp: Namespace) -> Array:
 
 def subset_entropy(log_weights: Array, k: int, xp: Namespace) -> Array:
     """Entropy (rows,) of the set of the first k items."""
-    log_p = list(_layers(log_weights, k, xp))[-1].log_p
-    possible = log_p > -math.inf
-    return -xp.sum(xp.where(possible, xp.exp(log_p) * xp.where(possible, log_p, 0.0), 0.0), axis=-1)
+    return _entropy(list(_layers(log_weights, k, xp))[-1].log_p, xp)
 
 
 def _entropy_of_next(layer: Layer, xp: Namespace) -> Array:
-    surprise = layer.log_outside[:, :, None] - layer.outside
-    possible = layer.outside > -math.inf
-    return xp.sum(xp.where(possible, xp.exp(-surprise) * xp.where(possible, surprise, 0.0), 0.0), axis=-1)
+    total = xp.where(layer.log_outside > -math.inf, layer.log_outside, 0.0)
+    return _entropy(layer.outside - total[:, :, None], xp)
+
+
+def _entropy(log_p: Array, xp: Namespace) -> Array:
+    """-sum p log p over the last axis, of probabilities that sum to 1."""
+    if log_p.shape[-1] == 0:
+        return xp.sum(log_p, axis=-1)
+    p = xp.exp(log_p)
+    number = xp.arange(log_p.shape[-1], device=log_p.device)
+    is_largest = number == xp.argmax(log_p, axis=-1, keepdims=True)
+    rest = xp.sum(xp.where(is_largest, 0.0, p), axis=-1, keepdims=True)
+    near_certain = is_largest & (rest < 0.5)
+    odds = xp.where(near_certain, rest / (1.0 - xp.where(near_certain, rest, 0.0)), 0.0)
+    surprise = xp.where(near_certain, xp.log1p(odds), -log_p)
+    return xp.sum(p * xp.where(p > 0, surprise, 0.0), axis=-1)
 
 
 def _layers(log_weights: Array, k: int, xp: Namespace) -> Iterator[Layer]:

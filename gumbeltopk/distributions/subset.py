@@ -58,7 +58,7 @@ def subset_logpmf(log_weights: Any, indices: Any, *, check: bool = True) -> Arra
     Notes
     -----
     The same as the multivariate Wallenius noncentral hypergeometric distribution with one item of each colour. The
-    relative error of p is below 1e-12 for ratios of weights up to 1e20.
+    relative error of p is below 1e-12 for ratios of weights up to 1e20, and so is that of log p where p is near 1.
 
     Examples
     --------
