@@ -429,6 +429,43 @@ def test_horvitz_thompson_broadcasts_and_keeps_the_dtype() -> None:
     np.testing.assert_allclose(estimate, [4.0, 1 + 2 / 0.75], rtol=1e-6)
 
 
+JOINT = np.asarray([[0.5, 0.2, 0.3], [0.2, 0.6, 0.4], [0.3, 0.4, 0.9]])
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({(0, 2): 0.25}, r"joint\[0, 2\] is 0\.25, but 0\.3 in the other order of both items"),
+        ({(2, 2): 0.8}, r"joint\[2, 2\] is 0\.8, but 0\.9 in inclusion, of an item with itself"),
+        ({(0, 2): 0.55, (2, 0): 0.55}, r"joint\[0, 2\] is 0\.55, above the 0\.5 in inclusion of one of both items"),
+        ({(0, 2): np.nan, (2, 0): np.nan}, r"joint\[0, 2\] = nan, of what was sampled"),
+    ],
+    ids=["not symmetric", "another diagonal", "above its items", "nan"],
+)
+def test_horvitz_thompson_refuses_pairs_that_do_not_belong_to_the_items(entries: Any, message: str, to_xp) -> None:
+    """The rows and columns of items that were not sampled are not looked at."""
+    inclusion, joint = np.diag(JOINT), JOINT.copy()
+    for place, value in entries.items():
+        joint[place] = value
+    with pytest.raises(ValueError, match=message):
+        gt.horvitz_thompson(to_xp([1.0, 2.0]), to_xp([0, 2]), to_xp(inclusion), to_xp(joint))
+    both = np.stack([JOINT, joint])
+    with pytest.raises(ValueError, match=r"in row \(1,\)"):
+        gt.horvitz_thompson(to_xp(np.ones((2, 2))), to_xp([0, 2]), to_xp(inclusion), to_xp(both))
+    if (2, 2) not in entries:
+        gt.horvitz_thompson([1.0, 2.0], [0, 1], inclusion, joint)
+
+
+def test_horvitz_thompson_allows_for_the_rounding_of_float32() -> None:
+    subsets = gt.SubsetDistribution(np.random.default_rng(18).normal(size=12).astype(np.float32), 9)
+    wide = gt.SubsetDistribution(subsets.log_weights.astype(np.float64), 9)
+    sample = np.arange(9)
+    for inclusion in (subsets, wide):
+        for joint in (subsets, wide):
+            matrix = joint.joint_inclusion_probabilities()
+            gt.horvitz_thompson(np.ones(9), sample, inclusion.inclusion_probabilities(), matrix)
+
+
 def test_horvitz_thompson_refuses_what_cannot_have_been_sampled() -> None:
     with pytest.raises(ValueError, match=r"inclusion\[2\] = 0\.0, of what was sampled"):
         gt.horvitz_thompson([1.0, 2.0], [0, 2], [0.5, 0.5, 0.0])

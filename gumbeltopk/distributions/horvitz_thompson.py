@@ -13,6 +13,7 @@ from gumbeltopk._array_api import Array, Namespace
 __all__ = ["horvitz_thompson"]
 
 LARGEST = 1.0 + 1e-5  # of a probability: float32 rounds
+SMALLEST_TOLERANCE, EPSILONS = 1e-9, 100.0  # of what `joint` and `inclusion` must agree on, relative
 
 
 def horvitz_thompson(values: Any, indices: Any, inclusion: Any, joint: Any = None) -> Any:
@@ -42,7 +43,8 @@ def horvitz_thompson(values: Any, indices: Any, inclusion: Any, joint: Any = Non
     ------
     ValueError, TypeError
         Shapes that do not fit, an index outside 0 .. n - 1 or twice in a row, a sampled item or pair of probability 0,
-        which cannot have been sampled, or a probability above 1; `joint` with k < 2.
+        which cannot have been sampled, or a probability above 1; `joint` with k < 2, or one that is not symmetric, has
+        another diagonal than `inclusion`, or a pair more probable than one of its items, as far as it was sampled.
 
     References
     ----------
@@ -95,6 +97,7 @@ def horvitz_thompson(values: Any, indices: Any, inclusion: Any, joint: Any = Non
     flat = xp.reshape(joint, (*joint.shape[:-2], n * n))
     pi_of_pairs = xp.reshape(_of_sampled(flat, pairs, batch, work, xp), (*batch, k, k))
     _check_probabilities(pi_of_pairs, "joint", indices, xp)
+    _check_pairs(pi_of_pairs, pi, indices, _tolerance(inclusion, joint, xp), xp)
     covered = pi[..., :, None] * pi[..., None, :] / pi_of_pairs - 1.0
     terms = covered * (expanded[..., :, None] - expanded[..., None, :]) ** 2
     return estimate, xp.astype(0.5 * xp.sum(terms, axis=(-2, -1)), dtype, copy=False)
@@ -127,4 +130,37 @@ def _check_probabilities(sampled: Array, name: str, indices: Array, xp: Namespac
     value = _validation.host_item(sampled, position)
     raise ValueError(
         f"{name}{items} = {value}{where}, of what was sampled; a sampled item has a probability above 0 and at most 1"
+    )
+
+
+def _tolerance(inclusion: Array, joint: Array, xp: Namespace) -> float:
+    """Of the coarser of both dtypes."""
+    coarsest = max(float(xp.finfo(array.dtype).eps) for array in (inclusion, joint))
+    return max(SMALLEST_TOLERANCE, EPSILONS * coarsest)
+
+
+def _check_pairs(of_pairs: Array, pi: Array, indices: Array, tolerance: float, xp: Namespace) -> None:
+    """The sampled part (..., k, k) of a matrix that belongs to the inclusion probabilities (..., k)."""
+    mirrored = xp.matrix_transpose(of_pairs)
+    symmetric = xp.abs(of_pairs - mirrored) <= tolerance * mirrored
+    _raise_unless(symmetric, of_pairs, mirrored, indices, "is {}, but {} in the other order of both items")
+    smaller = xp.minimum(*xp.broadcast_arrays(pi[..., :, None], pi[..., None, :]))
+    place = xp.arange(pi.shape[-1], device=api.device_of(pi))
+    same = (xp.abs(of_pairs - smaller) <= tolerance * smaller) | (place[:, None] != place)
+    _raise_unless(same, of_pairs, smaller, indices, "is {}, but {} in inclusion, of an item with itself")
+    possible = of_pairs <= (1.0 + tolerance) * smaller
+    _raise_unless(possible, of_pairs, smaller, indices, "is {}, above the {} in inclusion of one of both items")
+
+
+def _raise_unless(good: Array, of_pairs: Array, other: Array, indices: Array, what: str) -> None:
+    if bool(api.namespace_of(good).all(good)):
+        return
+    position = _validation.first_bad_position(good)
+    row = position[:-2]
+    first, second = (_validation.host_item(indices, (*row, place)) for place in position[-2:])
+    values = what.format(*(_validation.host_item(array, position) for array in (of_pairs, other)))
+    where = f" in row {row}" if row else ""
+    raise ValueError(
+        f"joint[{first}, {second}]{where} {values}; pass joint and inclusion of the same weights and k, "
+        "e.g. from joint_inclusion_probabilities and inclusion_probabilities"
     )
