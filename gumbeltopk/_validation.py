@@ -18,6 +18,7 @@ from gumbeltopk._array_api import Array, Namespace
 from gumbeltopk._messages import shown
 
 ROWS_IN_A_MESSAGE = 8
+NOT_WEIGHTS = ("keys", "logits")  # -inf is an item that is never selected
 POSITIVE_AND_FINITE = "must be positive and finite"
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 MOST_BITS = 1 << 12  # of an integer: Python does not print what has more than 4300 digits
@@ -216,7 +217,7 @@ def check_log_values(logs: Array, name: str, k: int, xp: Namespace, axis: int = 
     good = logs < math.inf
     if not bool(xp.all(good)):
         index, value = first_bad(logs, good)
-        what = "an item that is never selected" if name == "keys" else "a weight of zero"
+        what = "an item that is never selected" if name in NOT_WEIGHTS else "a weight of zero"
         raise ValueError(f"{name}{index} = {value}; pass finite numbers, or -inf for {what}")
     check_enough(logs > -math.inf, name, k, xp, axis)
 
@@ -250,7 +251,7 @@ def check_enough(positive: Array, name: str, k: int, xp: Namespace, axis: int = 
     where = "" if positive.ndim == 1 else f" in rows {shown}{' ...' if len(rows) > len(shown) else ''}"
     what, remedy = (
         ("finite entries", "make more entries finite")
-        if name == "keys"
+        if name in NOT_WEIGHTS
         else ("items of positive weight", "give more items a positive weight")
     )
     raise ValueError(f"k = {k} is more than the {int(counts.min())} {what}{where} of {name}; lower k or {remedy}")

@@ -490,9 +490,9 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS)
 def test_bad_logits(call: str) -> None:
     for value in (math.inf, math.nan):
-        with pytest.raises(ValueError, match=rf"logits\[1\] = {value}; pass finite numbers, or -inf"):
+        with pytest.raises(ValueError, match=rf"logits\[1\] = {value}; .*-inf for an item that is never sel"):
             CALLS[call](np.asarray([0.0, value, 1.0]), 1)
-    with pytest.raises(ValueError, match=r"k = 2 is more than the 1 items of positive weight in rows \[1\] of logits"):
+    with pytest.raises(ValueError, match=r"k = 2 is more than the 1 finite entries in rows \[1\] of logits"):
         CALLS[call](np.asarray([[0.0, 1.0, -np.inf], [0.0, -np.inf, -np.inf]]), 2)
     with pytest.raises(TypeError, match="logits has dtype bool"):
         CALLS[call](np.asarray([True, False]), 1)
@@ -514,6 +514,15 @@ def test_bad_subsets_and_k() -> None:
         gt.conditional_poisson_logpmf(np.zeros((2, 4)), np.zeros((3, 1), dtype=int))
     with pytest.raises(ValueError, match="too many to list"):
         gt.ConditionalPoisson(np.zeros(100), 50).enumerate_support()
+
+
+def test_messages_speak_of_logits_and_not_of_weights() -> None:
+    array_api_strict = pytest.importorskip("array_api_strict")
+    law = gt.ConditionalPoisson(np.zeros(4), 2)
+    with pytest.raises(TypeError, match=r"and the logits \(numpy\) are of two array libraries"):
+        law.logpmf(array_api_strict.asarray([0, 1]))
+    with pytest.raises(ValueError, match=r"2 finite entries of logits; lower k or make more entries finite"):
+        gt.ConditionalPoisson([0.0, 1.0, -np.inf], 3)
 
 
 def test_later_changes_of_the_callers_logits_do_not_reach_a_distribution() -> None:

@@ -194,3 +194,18 @@ def test_a_partial_ranking_has_the_probability_of_all_that_begin_with_it(to_xp, 
             assert_close(law.pmf(to_xp(np.asarray(prefix, dtype=np.int64))), whole)
     with pytest.raises(ValueError, match="indices lists 5 items in a row, but this distribution draws k = 4"):
         law.logpmf(to_xp(np.arange(5)))
+
+
+@LAWS
+def test_a_method_that_is_no_name(law: Any) -> None:
+    for method in (np.asarray(["mc", "exact"]), None, ["mc"]):
+        with pytest.raises(ValueError, match="is not known; choose 'exact' or 'mc'"):
+            law(np.zeros(4), 2).entropy(method)
+
+
+def test_log_p_of_what_is_certain_is_zero_and_not_minus_zero() -> None:
+    for op in (gt.ordered_logpmf, gt.subset_logpmf, gt.conditional_poisson_logpmf):
+        for logs, indices in (([0.0, 1.0], []), ([0.0, -np.inf], [0])):
+            log_p = op(np.asarray(logs), np.asarray(indices, dtype=int))
+            assert log_p == 0
+            assert not np.signbit(log_p)

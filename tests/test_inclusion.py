@@ -392,6 +392,8 @@ def test_bad_input() -> None:
         gt.joint_inclusion_probabilities(np.zeros(3), 2, pairs=[[0, 3]])
     with pytest.raises(ValueError, match=r"pairs has shape \(3,\); pass an array of shape \(m, 2\)"):
         gt.joint_inclusion_probabilities(np.zeros(3), 2, pairs=[0, 1, 2])
+    with pytest.raises(ValueError, match=r"pairs has shape \(\); pass an array of shape \(m, 2\)"):
+        gt.joint_inclusion_probabilities(np.zeros(3), 2, pairs=1)
 
 
 def test_a_value_that_misses_its_sum_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def logpmf(selected: Array, complement: Array, xp: Namespace) -> Array:
     after = _log_remaining(selected, complement, xp)[..., 1:]
     possible = selected > -math.inf
     log_ratio = xp.where(possible, after - xp.where(possible, selected, 0.0), math.inf)
-    return -xp.sum(log_add_exp(xp.zeros_like(log_ratio), log_ratio, xp), axis=-1)
+    return 0.0 - xp.sum(log_add_exp(xp.zeros_like(log_ratio), log_ratio, xp), axis=-1)
 
 
 def score(selected: Array, complement: Array, xp: Namespace) -> tuple[Array, Array]:

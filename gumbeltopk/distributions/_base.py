@@ -17,6 +17,8 @@ LARGEST_SUPPORT = 2_000_000
 class WithoutReplacement:
     """k of n items, drawn one after the other by weight."""
 
+    _PARAMETERS = "the weights"  # in messages
+
     def __init__(self, log_weights: Any = None, k: Any = None, *, weights: Any = None) -> None:
         given, self._in_logs = _validation.check_weights_or_log_weights(log_weights, weights)
         name = "log_weights" if self._in_logs else "weights"
@@ -83,10 +85,11 @@ class WithoutReplacement:
         return api.namespace_of(log_p).exp(log_p)
 
     def _check_size(self, indices: Any) -> Array:
-        indices = _validation.adopt_indices(indices, self.n, self._given, "the weights")
+        indices = _validation.adopt_indices(indices, self.n, self._given, self._PARAMETERS)
         if indices.shape[-1] != self.k:
             raise ValueError(
-                f"indices lists {indices.shape[-1]} items in a row, but this distribution draws k = {self.k}"
+                f"indices lists {indices.shape[-1]} items in a row, but this distribution draws k = {self.k}; "
+                "pass that many"
             )
         return indices
 

@@ -32,7 +32,7 @@ class EntropyEstimate(NamedTuple):
 
 def check_method(method: Any, samples: Any) -> int:
     """The number of samples, for a method that there is."""
-    if method not in ("exact", "mc"):
+    if not isinstance(method, str) or method not in ("exact", "mc"):
         raise ValueError(f"method = {method!r} is not known; choose 'exact' or 'mc'")
     number = _validation.as_integer(samples, "samples")
     if number < 2:

@@ -52,6 +52,8 @@ class ConditionalPoisson(WithoutReplacement):
     [0.2571429, 0.4571429, 0.6, 0.6857143]
     """
 
+    _PARAMETERS = "the logits"
+
     def __init__(self, logits: Any, k: Any) -> None:
         given, self._k, xp = check_logits(logits, k, True)
         self._in_logs = True

@@ -236,7 +236,7 @@ def conditional_poisson_logpmf(logits: Any, indices: Any, *, check: bool = True)
         inside, cost, excess = _dispatch.core("conditional_poisson_costs", xp)(wide_rows(logits, xp), k, xp)
     inside, cost = xp.reshape(inside, logits.shape), xp.reshape(cost, logits.shape)
     swapped = selected != inside
-    log_p = -xp.sum(xp.where(swapped, cost, 0.0), axis=-1) - xp.reshape(excess, logits.shape[:-1])
+    log_p = 0.0 - xp.sum(xp.where(swapped, cost, 0.0), axis=-1) - xp.reshape(excess, logits.shape[:-1])
     return xp.astype(log_p, logits.dtype, copy=False)
 
 

@@ -197,10 +197,10 @@ def _joint_vjp(residuals: Residuals, cotangent: Array, wrt: tuple[str, ...]) -> 
 def _check_pairs(pairs: Any, call: _Call, check: bool) -> Array | None:
     if pairs is None:
         return None
-    pairs = _validation.adopt_indices(pairs, call.n, call.rows, "log_weights", check, "pairs")
-    if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(f"pairs has shape {tuple(pairs.shape)}; pass an array of shape (m, 2), one pair in a row")
-    return pairs
+    shape = tuple(_validation.as_array(pairs, "pairs").shape)
+    if len(shape) != 2 or shape[1] != 2:
+        raise ValueError(f"pairs has shape {shape}; pass an array of shape (m, 2), one pair in a row")
+    return _validation.adopt_indices(pairs, call.n, call.rows, "log_weights", check, "pairs")
 
 
 def _joint_value(call: _Call, pairs: Array | None) -> Array:

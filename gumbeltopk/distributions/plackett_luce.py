@@ -105,7 +105,7 @@ class PlackettLuce(WithoutReplacement):
         return ordered_logpmf(self.log_weights, self._check_size(indices))
 
     def _check_size(self, indices: Any) -> Array:
-        indices = _validation.adopt_indices(indices, self.n, self._given, "the weights")
+        indices = _validation.adopt_indices(indices, self.n, self._given, self._PARAMETERS)
         return indices if indices.shape[-1] < self.k else super()._check_size(indices)
 
     def mode(self) -> Array:
