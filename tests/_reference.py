@@ -6,6 +6,7 @@ orders. What makes them right is that nothing is rounded where it matters.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from fractions import Fraction
 from typing import Any
@@ -41,6 +42,37 @@ def subset_probability_by_dynamic_programming(weights: Any, subset: Any) -> Any:
             if not mask >> i & 1:
                 table[mask | 1 << i] = table.get(mask | 1 << i, mpmath.mpf(0)) + table[mask] * w / left
     return table[(1 << len(members)) - 1]
+
+
+@functools.cache
+def two_classes(n: int, heavy: int, k: int, log_odds: float) -> dict[str, Any]:
+    """pi of single items and of pairs, from the chain that follows the number X of heavy items over the k draws.
+
+    All items of a class are alike, so that e.g. a pair of heavy items has E X (X - 1) / (heavy (heavy - 1)).
+    """
+    with mpmath.workdps(60):
+        odds, p = mpmath.exp(mpmath.mpf(log_odds)), {0: mpmath.mpf(1)}
+        for drawn in range(k):
+            following: dict[int, Any] = {}
+            for x, mass in p.items():
+                of_heavy, of_light = odds * (heavy - x), mpmath.mpf(n - heavy - (drawn - x))
+                for x_next, weight in ((x + 1, of_heavy), (x, of_light)):
+                    following[x_next] = following.get(x_next, mpmath.mpf(0)) + mass * weight / (of_heavy + of_light)
+            p = following
+        light = n - heavy
+
+        def mean(f: Any) -> Any:
+            return mpmath.fsum(mass * f(x) for x, mass in p.items())
+
+        return {
+            "heavy": mean(lambda x: x) / heavy,
+            "light": mean(lambda x: k - x) / light,
+            "no heavy": mean(lambda x: heavy - x) / heavy,
+            "no light": mean(lambda x: light - (k - x)) / light,
+            "two heavy": mean(lambda x: x * (x - 1)) / (heavy * (heavy - 1)),
+            "two light": mean(lambda x: (k - x) * (k - x - 1)) / (light * (light - 1)),
+            "both": mean(lambda x: x * (k - x)) / (heavy * light),
+        }
 
 
 def gradient_by_log_weights(log_p: Any, weights: Any, digits: int = 60) -> np.ndarray[Any, Any]:

@@ -16,6 +16,7 @@ from gumbeltopk import _array_api as api
 from gumbeltopk._generic import inclusion as generic
 from gumbeltopk._generic import joint_inclusion as generic_joint
 from gumbeltopk._numpy import inclusion as native
+from gumbeltopk._numpy import inclusion_nodes
 from gumbeltopk._numpy import joint_inclusion as native_joint
 from tests import _reference
 
@@ -500,6 +501,51 @@ def test_contour_integrals_across_a_gap(gap: float, giants: int) -> None:
     np.testing.assert_allclose(found[0], included, rtol=1e-12)
     np.testing.assert_allclose(found[1], excluded, rtol=1e-12)
     assert np.all(error <= 1e-11 * np.minimum(included, excluded))
+
+
+NAMES_OF_CLASSES = ("heavy", "light", "no heavy", "no light")
+
+
+@pytest.mark.parametrize(("n", "k"), [(400, 200), (500, 40), (200, 197), (100_000, 60)])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+@pytest.mark.parametrize("gap", [3.0, 20.0, 140.0])
+@np.errstate(all="ignore")
+def test_two_classes_with_nodes_where_the_items_are(n: int, k: int, more: int, gap: float) -> None:
+    """pi and 1 - pi to 1e-12 against exact counts, where k giants stand before the rest: a few nodes cross the gap."""
+    heavy = k + more
+    exact = _reference.two_classes(n, heavy, k, gap)
+    included, excluded = native._probabilities_of_row(np.where(np.arange(n) < heavy, gap, 0.0), k)
+    for value, name in zip((included[0], included[-1], excluded[0], excluded[-1]), NAMES_OF_CLASSES, strict=True):
+        with mpmath.workdps(30):
+            assert abs(mpmath.mpf(float(value)) / exact[name] - 1) <= 1e-12
+
+
+@pytest.mark.parametrize("seed", range(8))
+@np.errstate(all="ignore")
+def test_nodes_where_the_items_are_and_equally_spaced_ones_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of some size, spread and distance: pi and 1 - pi to 1e-12, J u to 1e-12 normwise."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, 3, 150)
+    log_weights = rng.choice([0.0, 2.0, 5.0, 12.0, 30.0, 140.0], 3)[group] + rng.choice([0.0, 0.1, 2.0]) * rng.normal(
+        size=150
+    )
+    k, u = int(np.count_nonzero(group == 0)), rng.normal(size=150)
+    results = []
+    for worthwhile in (0.0, math.inf):
+        monkeypatch.setattr(inclusion_nodes, "WORTHWHILE", worthwhile)
+        product = native._jacobian_product_of_row(log_weights, k, u)
+        results.append((*native._probabilities_of_row(log_weights, k), product))
+    np.testing.assert_allclose(results[0][:2], results[1][:2], rtol=1e-12, atol=1e-290)
+    assert np.linalg.norm(results[0][2] - results[1][2]) <= 1e-12 * np.linalg.norm(results[0][2])
+
+
+@np.errstate(all="ignore")
+def test_a_thousand_giants_need_few_more_nodes_for_a_wider_gap() -> None:
+    """Equally spaced ones would be 3,000, at 1,200 points each."""
+    rest = np.random.default_rng(3).normal(size=100_000)
+    narrow, wide = (native.prepare(np.where(np.arange(100_000) < 1000, gap, 0.0) + rest, 1000) for gap in (20.0, 46.0))
+    assert len(wide.saddles[0].s) < len(narrow.saddles[0].s) + 10 * (46.0 - 20.0) + 10
+    assert len(wide.saddles[0].s) < 1300
 
 
 def test_a_row_whose_contour_gives_nan_goes_to_dynamic_programming(monkeypatch) -> None:

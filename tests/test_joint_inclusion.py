@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import array_api_compat.numpy as numpy_xp
@@ -14,37 +13,9 @@ import gumbeltopk as gt
 from gumbeltopk import _array_api as api
 from gumbeltopk._generic import joint_inclusion as generic
 from gumbeltopk._numpy import joint_inclusion as native
+from tests._reference import two_classes
 
 # --- two classes ----------------------------------------------------------------------------------
-
-
-@functools.cache
-def two_classes(n: int, heavy: int, k: int, log_odds: float) -> dict[str, Any]:
-    """pi of single items and of pairs, from the chain that follows the number X of heavy items over the k draws.
-
-    All items of a class are alike, so that e.g. a pair of heavy items has E X (X - 1) / (heavy (heavy - 1)).
-    """
-    with mpmath.workdps(60):
-        odds, p = mpmath.exp(mpmath.mpf(log_odds)), {0: mpmath.mpf(1)}
-        for drawn in range(k):
-            following: dict[int, Any] = {}
-            for x, mass in p.items():
-                of_heavy, of_light = odds * (heavy - x), mpmath.mpf(n - heavy - (drawn - x))
-                for x_next, weight in ((x + 1, of_heavy), (x, of_light)):
-                    following[x_next] = following.get(x_next, mpmath.mpf(0)) + mass * weight / (of_heavy + of_light)
-            p = following
-        light = n - heavy
-
-        def mean(f: Any) -> Any:
-            return mpmath.fsum(mass * f(x) for x, mass in p.items())
-
-        return {
-            "heavy": mean(lambda x: x) / heavy,
-            "light": mean(lambda x: k - x) / light,
-            "two heavy": mean(lambda x: x * (x - 1)) / (heavy * (heavy - 1)),
-            "two light": mean(lambda x: (k - x) * (k - x - 1)) / (light * (light - 1)),
-            "both": mean(lambda x: x * (k - x)) / (heavy * light),
-        }
 
 
 def relative_error(value: Any, exact: Any) -> float:

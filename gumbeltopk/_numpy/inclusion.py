@@ -5,6 +5,7 @@ For long rows or large k the contour is faster, and its items may be compressed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from gumbeltopk._numpy import inclusion_contour as contours
 from gumbeltopk._numpy import inclusion_measure as measures
 from gumbeltopk._numpy.inclusion_contour import Saddle
 from gumbeltopk._numpy.inclusion_measure import Measure
+from gumbeltopk._numpy.inclusion_nodes import make_nodes
 
 Floats = npt.NDArray[Any]
 
@@ -39,7 +41,6 @@ class Row(NamedTuple):
     logs: Floats  # (n,), in units in which the (k + 1)-st weight is 1
     measure: Measure
     saddles: tuple[Saddle, ...]  # the only one, or for light items, .., for heavy ones
-    spacing: float
 
 
 def probabilities(log_weights: Floats, k: int, xp: Any) -> tuple[Floats, Floats]:
@@ -82,7 +83,7 @@ def _probabilities_of_row(log_weights: Floats, k: int) -> tuple[Floats, Floats]:
 def _probabilities_of_points(row: Row, saddle: Saddle, k: int) -> tuple[Floats, Floats]:
     logs, counts = row.measure.logs, row.measure.counts
     included, excluded = np.zeros(len(logs)), np.zeros(len(logs))
-    for contour in contours.along(logs, counts, saddle, row.spacing, k):
+    for contour in contours.along(logs, counts, saddle, k):
         for part in contours.parts(contour.turn, len(logs)):
             item = contours.tilt(logs[part], contour.saddle.s, contour.saddle.zeta)
             density = contours.leave_one_out(item, contour)
@@ -102,7 +103,7 @@ def _exchange_of_points(row: Row, saddle: Saddle, k: int, weighted_counts: Float
     """Int h_i sum_j h_j P(N_{-ij} = k - 1) ds over all j, i included, and the same with u_j h_j: i itself cancels."""
     logs, counts = row.measure.logs, row.measure.counts
     gain, loss = np.zeros(len(logs)), np.zeros(len(logs))
-    for contour in contours.along(logs, counts, saddle, row.spacing, k):
+    for contour in contours.along(logs, counts, saddle, k):
         some = contours.parts(contour.turn, len(logs))
         items = [contours.tilt(logs[part], contour.saddle.s, contour.saddle.zeta) for part in some]
         inverses = [1.0 / contours.factors(item.r, contour.turn) for item in items]
@@ -117,12 +118,15 @@ def _exchange_of_points(row: Row, saddle: Saddle, k: int, weighted_counts: Float
 
 
 def _by_weight(row: Row, two_of_points: Callable[[Saddle], tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """Light points from the circle for these; heavy are those heavier than the (k + 1)-st weight, which is 1."""
+    """Light points from the circle for these; heavy are those of twice the (k + 1)-st weight, which is 1, or more.
+
+    So all points of an octave are from one circle: a light item read from a mixture would have the error of both.
+    """
     light, *heavier = (two_of_points(saddle) for saddle in row.saddles)
     if not heavier:
         return light
     (heavy,) = heavier
-    is_heavy = row.measure.logs > 0.0
+    is_heavy = row.measure.logs >= math.log(2.0)
     return np.where(is_heavy, heavy[0], light[0]), np.where(is_heavy, heavy[1], light[1])
 
 
@@ -149,32 +153,26 @@ def make_row(log_weights: Floats, k: int, first: int, targets: tuple[float, ...]
     unit = np.partition(log_weights, n - 1 - k)[n - 1 - k]
     logs = generic.in_units(log_weights, unit, np)
     measure = measures.compress(logs, np.inf) if compressed else measures.of_items(logs)
-    s, spacing = nodes(measure, n, first, k)
-    saddles = _saddles(measure, k, first, targets, s)
+    s, step = make_nodes(measure, n, first, k)
+    saddles = _saddles(measure, k, first, targets, s, step)
     octave = min(_first_octave_to_keep(saddle) for saddle in saddles)
     if compressed and np.isfinite(octave):
         measure = measures.compress(logs, octave)
-        saddles = _saddles(measure, k, first, targets, s)
-    return Row(logs, measure, saddles, spacing)
+        saddles = _saddles(measure, k, first, targets, s, step)
+    return Row(logs, measure, saddles)
 
 
-def nodes(measure: Measure, n: int, first: int, last: int) -> tuple[Floats, float]:
-    """Log-times and their spacing, as in the generic `make_nodes`."""
-    points = measure.logs[None, :], measure.counts[None, :], np.asarray([[float(n)]])
-    left, right, spacing = (each.item() for each in generic.bracket(*points, first, last, np))
-    number = 2 + int((right - left) / spacing)
-    return np.linspace(left, right, number), (right - left) / (number - 1)
-
-
-def _saddles(measure: Measure, k: int, first: int, targets: tuple[float, ...], s: Floats) -> tuple[Saddle, ...]:
+def _saddles(
+    measure: Measure, k: int, first: int, targets: tuple[float, ...], s: Floats, step: Floats
+) -> tuple[Saddle, ...]:
     """One circle, or one for each target where at some time the number of arrivals is all but certain."""
-    middle = contours.find_saddles(measure.logs, measure.counts, k - 0.5, s)
+    middle = contours.find_saddles(measure.logs, measure.counts, k - 0.5, s, step)
     if first < k:
         middle = contours.part_of(middle, slice(_first_place(middle, first), None))
     if np.min(middle.sigma) > CERTAIN:
         return (middle,)
     return tuple(
-        middle if target == k - 0.5 else contours.find_saddles(measure.logs, measure.counts, target, middle.s)
+        middle if target == k - 0.5 else contours.find_saddles(measure.logs, measure.counts, target, *middle[:2])
         for target in targets
     )
 

@@ -35,6 +35,7 @@ class Saddle(NamedTuple):
     """Radii for some log-times (T,)."""
 
     s: Floats
+    step: Floats  # of the trapezoid rule
     zeta: Floats  # log r
     likely: Floats  # H, the number of items with a tilted probability above 1/2
     log_product: Floats  # log of G(r) r^{-H}, which does not grow with zeta as G(r) does
@@ -70,7 +71,7 @@ def tilt(logs: Floats, s: Floats, zeta: Floats) -> Tilted:
     return Tilted(np.exp(log_tilted - log_b), np.exp(-x - log_b), x, log_b)
 
 
-def find_saddles(logs: Floats, counts: Floats, target: float, s: Floats) -> Saddle:
+def find_saddles(logs: Floats, counts: Floats, target: float, s: Floats, step: Floats) -> Saddle:
     """zeta with sum counts r = target, by Newton's method in a bracket."""
     x = np.minimum(np.exp(logs + s[:, None]), LARGEST_X)
     log_odds = x + np.log(-np.expm1(-x))
@@ -84,18 +85,18 @@ def find_saddles(logs: Floats, counts: Floats, target: float, s: Floats) -> Sadd
         r = 1.0 / (1.0 + np.exp(-(log_odds + at[:, None])))
         mean, variance = np.vecdot(r, counts), np.vecdot(r * (1.0 - r), counts)
         low, high = np.where(mean < target, at, low), np.where(mean < target, high, at)
-        step = at + (target - mean) / variance
+        newton = at + (target - mean) / variance
         far = np.abs(mean - target) > NEAR_THE_SADDLE
         if not np.any(far):
             break
-        zeta[looking[far]] = np.where((step > low) & (step < high), step, 0.5 * (low + high))[far]
+        zeta[looking[far]] = np.where((newton > low) & (newton < high), newton, 0.5 * (low + high))[far]
         looking, log_odds, low, high = looking[far], log_odds[far], low[far], high[far]
     zeta = np.maximum(zeta, SMALLEST_ZETA)
     tilted = tilt(logs, s, zeta)
     sigma = np.sqrt(np.vecdot(tilted.r * tilted.rest, counts))
     is_likely = tilted.r > 0.5
     log_product = np.vecdot(_log_b_over_r(tilted, zeta, is_likely), counts)
-    return Saddle(s, zeta, np.vecdot(is_likely.astype(counts.dtype), counts), log_product, sigma)
+    return Saddle(s, step, zeta, np.vecdot(is_likely.astype(counts.dtype), counts), log_product, sigma)
 
 
 def _log_b_over_r(item: Tilted, zeta: Floats, where: npt.NDArray[np.bool_]) -> Floats:
@@ -120,11 +121,11 @@ def angles(sigma: Floats) -> tuple[Floats, Floats]:
     return np.where(inside, theta, 1.0), np.where(inside, (2.0 / number)[:, None], 0.0)
 
 
-def along(logs: Floats, counts: Floats, saddle: Saddle, spacing: float, k: int) -> Iterator[Contour]:
+def along(logs: Floats, counts: Floats, saddle: Saddle, k: int) -> Iterator[Contour]:
     """The contours of all log-times, some at a time."""
     for start in range(0, len(saddle.s), TIMES_IN_A_BLOCK):
         some = part_of(saddle, slice(start, start + TIMES_IN_A_BLOCK))
-        yield make_contour(logs, counts, some, spacing, k)
+        yield make_contour(logs, counts, some, k)
 
 
 def part_of(saddle: Saddle, some: slice) -> Saddle:
@@ -132,7 +133,7 @@ def part_of(saddle: Saddle, some: slice) -> Saddle:
     return Saddle(*(each[some] for each in saddle))
 
 
-def make_contour(logs: Floats, counts: Floats, saddle: Saddle, spacing: float, k: int) -> Contour:
+def make_contour(logs: Floats, counts: Floats, saddle: Saddle, k: int) -> Contour:
     """The nodes at these saddles."""
     theta, weight = angles(saddle.sigma)
     half_sine = np.sin(0.5 * theta) ** 2
@@ -147,7 +148,7 @@ def make_contour(logs: Floats, counts: Floats, saddle: Saddle, spacing: float, k
         log_product.real += 0.5 * _over_items(of_times, size)
         log_product.imag += _over_items(of_times, np.arctan2(b.imag, b.real))
         hazard += total_hazard(item, 1.0 / b, counts[part])
-    weight = spacing * weight * np.exp(height(saddle, k)[:, None] + log_product - 1j * (k - 1) * theta)
+    weight = saddle.step[:, None] * weight * np.exp(height(saddle, k)[:, None] + log_product - 1j * (k - 1) * theta)
     return Contour(saddle, turn, weight, hazard)
 
 

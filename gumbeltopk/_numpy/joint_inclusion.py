@@ -141,7 +141,7 @@ def _tilted(logs: Floats, saddle: Saddle) -> Floats:
 
 
 def _contours(row: Row, saddle: Saddle, k: int) -> Iterator[Contour]:
-    return inclusion_contour.along(row.measure.logs, row.measure.counts, saddle, row.spacing, k)
+    return inclusion_contour.along(row.measure.logs, row.measure.counts, saddle, k)
 
 
 def _items(logs: Floats, contour: Contour) -> Items:
