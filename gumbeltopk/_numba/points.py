@@ -99,6 +99,16 @@ def decay_by_root(p: Array, weights: Array) -> Any:
 
 
 @inner
+def decay_by_steep_power(p: Array, weights: Array, beta: float) -> Any:
+    """The same for beta > 1 in float64: squaring would double the error of a root each time."""
+    one, total = p.dtype.type(1), p.dtype.type(0)
+    for i in range(p.size):
+        p[i] *= (one - p[i]) ** beta
+        total += weights[i] * p[i]
+    return total
+
+
+@inner
 def decay_by_power(p: Array, weights: Array, power: Power, own: int, c: Array) -> Any:
     """The same for any beta."""
     raise_complements(p, power, own, c, c)
@@ -188,6 +198,8 @@ def _run_rows(
                 others = decay_by_whole(p, own_weights, whole, c)
             elif beta == 0.5:
                 others = decay_by_root(p, own_weights)
+            elif beta > 1.0 and p.itemsize == 8:
+                others = decay_by_steep_power(p, own_weights, beta)
             else:
                 others = decay_by_power(p, own_weights, power, own, c)
             mass = at_pivot + others

@@ -17,7 +17,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
 TILE = 1 << 16  # items at a time
-# Terms of a float32 sum before it goes on in float64 (equal terms err together): of one row, and of several.
+# Terms of a sum before it goes on in float64 (equal terms err together): of one row, and of several.
 SUMMED, SUMMED_IN_ROWS = 1024, 4096
 EVERY = 64  # items from one that is looked at to the next
 NONE, MOST = 0.0, 0.5  # a product of its own is slow if it is subnormal, a sum if most of its terms are
@@ -99,10 +99,10 @@ def _ones(n: int, dtype: Any) -> Any:
 
 
 def _dots(a: Any, b: Any) -> Any:
-    """Row by row a . b, in pieces that keep float32 accurate. `np.vecdot`, unlike `dot`, stays on one thread."""
+    """Row by row a . b, in pieces that keep float32 accurate, and are too short for BLAS to take several threads."""
     n = a.shape[1]
     length = SUMMED if a.shape[0] == 1 else SUMMED_IN_ROWS
-    if a.dtype == np.float64 or n <= 2 * length:
+    if n <= 2 * length:
         return np.vecdot(a, b)
     whole = n - n % length
     if a.shape[0] == 1:
