@@ -19,15 +19,17 @@ from collections.abc import Callable
 
 from gumbeltopk._array_api import Array, Namespace
 
-SPACING = 0.24  # aliasing error exp(-pi^2 / SPACING) = 1e-18 for the slowest decay
-NODES_ON_THE_PEAK = 96  # at least: for large k the integrand is a narrow bell of width 1 / sqrt(k)
+SPACING = 0.2  # aliasing error exp(-pi^2 / SPACING) = 1e-21 for the slowest decay
+NODES_ON_THE_PEAK = 64  # at least: for large k the integrand is a narrow bell of width 1 / sqrt(k)
 SMALL_LOG_Y = -37.0  # log(1 - e^{-y}) = log y - y / 2 + ..
 FALL = 42.0  # nats below the maximum at which the integrand is cut
-BISECTIONS = 30
+BISECTIONS_A_WIDTH = 4  # to a small part of 1 / sqrt(k + 1), which is less than the width of the peak
 LARGEST_LOG_Y = 7.0  # exp(-exp(7)) is 0
+MODERATE = 600.0  # log y, in whose exponential nothing overflows
+FACTORS = 16  # of e^SMALL_LOG_Y at least, whose product is above the smallest number
 LIGHTEST = -600.0  # log-weight that stands for a zero weight in the score
 FARTHEST_LEFT = -800.0  # further left the integrand underflows, and so does the score
-LARGEST_BLOCK = 1 << 20  # entries of (rows, nodes, k) at a time
+LARGEST_BLOCK = 1 << 16  # entries of (rows, nodes, k) at a time: they stay in cache
 LIKELY = math.log(0.5)  # log p above which it is got from 1 - p
 
 
@@ -84,7 +86,10 @@ def _trapezoid(
     s = left + (right - left) * fractions  # (rows, nodes)
     in_chunk = max(1, LARGEST_BLOCK // (shares.shape[0] * shares.shape[1]))
     chunks = [slice(first, min(first + in_chunk, nodes)) for first in range(0, nodes, in_chunk)]
-    products = [xp.sum(log_one_minus_exp(_log_y(s[:, chunk], shares), xp), axis=-1) for chunk in chunks]
+    smallest = xp.min(left + xp.min(shares, axis=-1, keepdims=True))
+    moderate = bool((smallest > SMALL_LOG_Y + 1.0) & (xp.max(shares) < MODERATE))
+    log_product = _log_product_of_moderate if moderate else _log_product
+    products = [log_product(s[:, chunk], shares, xp) for chunk in chunks]
     phi = s - xp.exp(s) + xp.concat(products, axis=-1)
     top = xp.max(phi, axis=-1, keepdims=True)
     q = xp.exp(phi - top)
@@ -115,7 +120,7 @@ def _probability_of_the_contrary(shares: Array, xp: Namespace) -> Array:
     s = left + (right - left) * fractions
     in_chunk = max(1, LARGEST_BLOCK // (shares.shape[0] * k))
     chunks = [s[:, first : min(first + in_chunk, nodes)] for first in range(0, nodes, in_chunk)]
-    logs = xp.concat([xp.sum(log_one_minus_exp(_log_y(part, shares), xp), axis=-1) for part in chunks], axis=-1)
+    logs = xp.concat([_log_product(part, shares, xp) for part in chunks], axis=-1)
     terms = xp.exp(s - xp.exp(s)) * -xp.expm1(logs)
     return xp.sum(terms, axis=-1) * (right - left)[:, 0] / (nodes - 1)
 
@@ -130,18 +135,22 @@ def _phi_slope(s: Array, shares: Array, xp: Namespace) -> Array:
 
 
 def _phi(s: Array, shares: Array, xp: Namespace) -> Array:
-    return s - xp.exp(s) + xp.sum(log_one_minus_exp(s + shares, xp), axis=-1, keepdims=True)
+    return s - xp.exp(s) + _log_product(s, shares, xp)
 
 
 def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Array, Array]:
     """Where the integrand has fallen by FALL nats on both sides of its mode, and the spacing of nodes (rows, 1)."""
     k = shares.shape[-1]
     last_mode = xp.full_like(shares[:, :1], math.log1p(k))  # the mode is where e^s = 1 + sum g, which is in [1, 1 + k]
-    mode = _bisect(lambda s: _phi_slope(s, shares, xp) > 0, xp.zeros_like(last_mode), last_mode, xp)
+    finest = 0.5 * math.log2(k + 1.0) + BISECTIONS_A_WIDTH
+    zero = xp.zeros_like(last_mode)
+    mode, _ = _bisect(lambda s: _phi_slope(s, shares, xp) > 0, zero, last_mode, math.log1p(k), finest, xp)
     floor = _phi(mode, shares, xp) - FALL
     # Left of 0 the slope is at least 1 - e^s; right of the mode phi falls faster than (1 + k)(e^u - 1 - u).
-    left = _bisect(lambda s: _phi(s, shares, xp) < floor, xp.full_like(mode, -FALL - 2.0), mode, xp)
-    right = _bisect(lambda s: _phi(s, shares, xp) > floor, mode, last_mode + 5.0, xp)
+    first, longest = -FALL - 2.0, math.log1p(k) + FALL + 2.0
+    left, _ = _bisect(lambda s: _phi(s, shares, xp) < floor, xp.full_like(mode, first), mode, longest, finest, xp)
+    longest = _longest_fall(k)
+    _, right = _bisect(lambda s: _phi(s, shares, xp) > floor, mode, mode + longest, longest, finest, xp)
     spacing = xp.clip((right - left) / (NODES_ON_THE_PEAK - 1), max=SPACING)
     if with_score:
         # E[g(y_i)] of the heaviest item lives where y_i is of order one or less; left of it the slope is k + 1.
@@ -150,19 +159,44 @@ def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Arr
     return left, right, spacing
 
 
-def _bisect(is_left: Callable[[Array], Array], low: Array, high: Array, xp: Namespace) -> Array:
-    for _ in range(BISECTIONS):
+def _longest_fall(k: int) -> float:
+    """u with (1 + k)(e^u - 1 - u) >= FALL: by u^2 / 2, or by half of e^u where u is above 2."""
+    return min(math.sqrt(2.0 * (FALL + 1.0) / (1.0 + k)), math.log(2.0 * (FALL + 1.0)))
+
+
+def _bisect(
+    is_left: Callable[[Array], Array], low: Array, high: Array, longest: float, finest: float, xp: Namespace
+) -> tuple[Array, Array]:
+    """The two ends of 2^-finest at most between `low` and `high`, which are up to `longest` apart."""
+    for _ in range(math.ceil(finest + math.log2(longest))):
         middle = 0.5 * (low + high)
         keep = is_left(middle)
         low, high = xp.where(keep, middle, low), xp.where(keep, high, middle)
-    return 0.5 * (low + high)
+    return low, high
 
 
-def log_one_minus_exp(log_y: Array, xp: Namespace) -> Array:
-    """log(1 - e^{-y}) from log y, which is log y itself for small y: it keeps its digits where y has few or none."""
-    y = xp.exp(xp.clip(log_y, max=LARGEST_LOG_Y))
+def _log_product(s: Array, shares: Array, xp: Namespace) -> Array:
+    """sum_i log(1 - e^{-y_i}) (rows, nodes): log y itself for small y, else logs of products of several factors."""
+    log_y = _log_y(s, shares)
     small = log_y < SMALL_LOG_Y
-    return xp.where(small, log_y, xp.log(-xp.expm1(-xp.where(small, 1.0, y))))
+    factors = -xp.expm1(-xp.exp(xp.clip(log_y, max=LARGEST_LOG_Y)))
+    of_small = xp.sum(xp.where(small, log_y, 0.0), axis=-1)
+    return _log_of_products(xp.where(small, 1.0, factors), xp) + of_small
+
+
+def _log_product_of_moderate(s: Array, shares: Array, xp: Namespace) -> Array:
+    """The same if all y are above e^SMALL_LOG_Y and all shares below MODERATE: y is a product, not an exponential."""
+    y = xp.exp(s)[:, :, None] * xp.exp(shares)[:, None, :]
+    return _log_of_products(-xp.expm1(-y), xp)
+
+
+def _log_of_products(factors: Array, xp: Namespace) -> Array:
+    """The sum of the logs over the last axis, of a number of factors at a time."""
+    rows, nodes, k = factors.shape
+    length = k // FACTORS * FACTORS
+    grouped = xp.prod(xp.reshape(factors[:, :, :length], (rows, nodes, -1, FACTORS)), axis=-1)
+    rest = xp.prod(factors[:, :, length:], axis=-1)
+    return xp.sum(xp.log(grouped), axis=-1) + xp.log(rest)
 
 
 def saturation(log_y: Array, xp: Namespace) -> Array:
