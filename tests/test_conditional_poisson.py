@@ -278,6 +278,21 @@ def test_products_with_the_covariance(name: str, k: int) -> None:
             assert error <= max(1e-10 * max(abs(b) for b in expected), 1e-13 * scale)
 
 
+@pytest.mark.parametrize(("name", "k"), possible((1, 4, 8)))
+def test_the_score_against_enumeration_with_many_digits(name: str, k: int) -> None:
+    """d log p(S) / d theta: P(i is not in) for the items of S, minus P(i is in) for the others, to 1e-12 each."""
+    logits = {**LOGITS, **GAPS}[name]
+    exact = Exact(logits, k)
+    for subset in (exact.subsets[0], exact.subsets[-1]):
+        if not np.all(logits[list(subset)] > -np.inf):
+            continue
+        _, residuals = gt.conditional_poisson_logpmf.fwd(logits, subset)
+        score = gt.conditional_poisson_logpmf.vjp(residuals, 1.0)
+        signed = np.where(gt.k_hot(subset, N), 1.0, -1.0)
+        expected = [(exact.excluded if sign > 0 else exact.included)[i] for i, sign in enumerate(signed)]
+        assert largest_relative_error(signed * score, expected) <= 1e-12
+
+
 @pytest.mark.parametrize("name", ["zipf", "ratio 1e20"])
 def test_a_large_constant_in_a_tangent_does_not_matter(name: str) -> None:
     """Cov 1 = 0. The tangents are whole numbers, so that adding 2^40 to them rounds nothing."""

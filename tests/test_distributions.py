@@ -63,6 +63,29 @@ def test_ordered_logpmf_against_exact_rationals(name: str, k: int) -> None:
         assert abs(log_p - exact) <= 1e-13 * max(1.0, abs(exact))
 
 
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("k", [1, 2, 4, 7])
+def test_the_score_of_ordered_samples_against_many_digits(name: str, k: int) -> None:
+    """The gradient of eq. 1, 1e-12 normwise."""
+    with mpmath.workdps(180):
+        given = [mpmath.exp(mpmath.mpf(float(log_weight))) for log_weight in np.log(WEIGHTS[name])]
+    for order in (list(range(k)), list(range(7))[::-1][:k]):
+        _, residuals = gt.ordered_logpmf.fwd(np.log(WEIGHTS[name]), order)
+        score = _reference.gradient_by_log_weights(_log_probability_of_order(order), given)
+        found = gt.ordered_logpmf.vjp(residuals, 1.0)
+        assert np.linalg.norm(found - score) <= 1e-12 * np.linalg.norm(score)
+        u = np.random.default_rng(k).normal(size=7)
+        assert abs(gt.ordered_logpmf.jvp(residuals, u) - score @ u) <= 1e-12 * np.abs(score * u).sum()
+
+
+def _log_probability_of_order(order: list[int]) -> Callable[[list[Any]], Any]:
+    def log_probability(weights: list[Any]) -> Any:
+        left = [mpmath.fsum(w for i, w in enumerate(weights) if i not in order[:j]) for j in range(len(order))]
+        return mpmath.fsum(mpmath.log(weights[i] / total) for i, total in zip(order, left, strict=True))
+
+    return log_probability
+
+
 def test_reference_values(to_xp, assert_close) -> None:
     """w = (.1, .2, .3, .4), k = 2."""
     subsets = gt.SubsetDistribution(weights=to_xp([0.1, 0.2, 0.3, 0.4]), k=2)
@@ -232,3 +255,18 @@ def test_log_p_beyond_the_largest_float_is_minus_infinity_and_not_nan() -> None:
         assert log_p == -np.inf
         assert np.isfinite(gt.subset_logpmf.vjp(residuals, np.asarray(1.0))).all()
     assert gt.subset_logpmf([0.0, -1e300, -1e300], [1, 2]) == -2e300
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_moments_and_modes_of_a_batch_in_every_library(dtype: str, to_xp, assert_close) -> None:
+    """mean, cov, joint inclusion, log-odds and mode of each row are those of the row alone, rounded once."""
+    log_weights = np.random.default_rng(10).normal(size=(2, 3, 6)).astype(dtype)
+    batch = gt.SubsetDistribution(to_xp(log_weights), 3)
+    rows = [[gt.SubsetDistribution(row.astype(np.float64), 3) for row in rows] for rows in log_weights]
+    rtol = 1e-12 if dtype == "float64" else 1e-7
+    for name in ("mean", "cov", "inclusion_probabilities", "joint_inclusion_probabilities", "marginal_log_odds"):
+        expected = [[getattr(law, name)() for law in some] for some in rows]
+        assert_close(getattr(batch, name)(), expected, rtol=rtol, atol=0.1 * rtol, dtype=dtype)
+    for law in (gt.SubsetDistribution, gt.PlackettLuce):
+        expected = [[law(row, 3).mode() for row in some] for some in log_weights]
+        np.testing.assert_array_equal(api.host(law(to_xp(log_weights), 3).mode()), expected)

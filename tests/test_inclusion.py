@@ -106,6 +106,26 @@ def test_probabilities_against_all_subsets(name: str, k: int) -> None:
     np.testing.assert_allclose(own, log_odds, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", ["uniform", "zipf", "log-normal(3)", "mass on few", "ratio 1e20"])
+@pytest.mark.parametrize("k", [4, 11])
+def test_probabilities_of_twelve_items_against_all_subsets(name: str, k: int) -> None:
+    """n = 12: relative error 1e-12 of single items and of pairs."""
+    n = 12
+    log_weights = {
+        "uniform": np.zeros(n),
+        "zipf": -np.log(np.arange(1.0, n + 1)),
+        "log-normal(3)": 3 * np.random.default_rng(0).normal(size=n),
+        "mass on few": np.where(np.arange(n) < 2, 14.0, -0.1 * np.arange(n)),
+        "ratio 1e20": np.log(10) * np.linspace(-10, 10, n),
+    }[name]
+    with mpmath.workdps(DIGITS):
+        expected = joint_matrix([mpmath.exp(mpmath.mpf(float(log_weight))) for log_weight in log_weights], k)
+    joint = gt.joint_inclusion_probabilities(log_weights, k)
+    assert largest_relative_error(joint, expected) <= 1e-12
+    single = [[expected[i][i] for i in range(n)]]
+    assert largest_relative_error(gt.inclusion_probabilities(log_weights, k), single) <= 1e-12
+
+
 @each_law
 @each_k
 def test_the_jacobian_against_all_subsets(name: str, k: int) -> None:
