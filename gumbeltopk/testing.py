@@ -8,23 +8,33 @@ Three checks of one operator at one point:
 
 `check_operator` runs all three, and that `fwd` returns what a plain call returns.
 
-A step that is too long leaves the domain or jumps over the structure of the function, one that is too short drowns in
-rounding, and nobody knows the right length beforehand: at a temperature of 1e-6 it is 1e-9, for weights of 1e30 it is
-1e24. So the steps grow, from a few rounding units of the argument, until two extrapolated differences agree. All steps
-are short binary fractions: the argument moves by them exactly. Where no step is good enough the check does not guess.
+The length of the steps is found at run time. Where no step is good enough the check does not guess.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from gumbeltopk import _array_api as api
+from gumbeltopk._differences import (
+    GROWTH,
+    LONGEST,
+    RANDOM_DIRECTIONS,
+    SHORTEST,
+    Direction,
+    Floats,
+    Measurement,
+    best_measurement,
+    central_differences,
+    directions_of,
+    largest,
+    largest_exponent,
+    short_fractions,
+)
 from gumbeltopk.operator import Operator
 
 __all__ = ["check_adjoint", "check_jvp", "check_operator", "check_vjp"]
@@ -32,20 +42,13 @@ __all__ = ["check_adjoint", "check_jvp", "check_operator", "check_vjp"]
 # Tolerances relative to the largest entry, by the dtype of the value: against differences, and for what only rounds.
 DIFFERENCE_TOLERANCE = {"float64": 1e-8, "float32": 2e-5, "float16": 2e-2, "bfloat16": 1e-1}
 ROUNDING_TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 5e-3, "bfloat16": 4e-2}
-COORDINATES_AT_MOST = 64
-RANDOM_DIRECTIONS = 4
 
-# Steps as powers of two relative to the argument. The shortest is 32 rounding units, so that every step is exact.
-SHORTEST, LONGEST, GROWTH = -48, -3, 3
-SMALLEST_EXPONENT = -900  # an argument that is smaller still counts as 2**-900: its steps must be normal numbers
 GOOD_ENOUGH = 0.1  # of the tolerance: the uncertainty at which the steps stop growing
-RESOLVED = 0.1  # relative uncertainty above which a difference may as well be noise
 UNCERTAINTY_FACTOR = 4.0
 LARGEST_UNCERTAINTY = 1e-2  # relative to the derivative; more than that is not a check
 NEGLIGIBLE = 1e-6  # relative to value / argument; a derivative that is 0 to within that is known well enough
 
 AnyOperator = Operator[Any]
-Floats = npt.NDArray[np.float64]
 
 
 def check_operator(op: AnyOperator, *args: Any, rtol: float | None = None, seed: int = 0, **kwargs: Any) -> None:
@@ -137,7 +140,7 @@ class _Call:
         self.value = _as_array(op(*args, **kwargs))
         self.values = _to_host(self.value)
         self.finite = np.isfinite(self.values)
-        self.size = _largest(np.where(self.finite, self.values, 0.0))
+        self.size = largest(np.where(self.finite, self.values, 0.0))
         if _worst_entry(_to_host(op(*args, **kwargs)), self.values, self.rounding * self.size).excess > 1:
             raise ValueError(
                 f"{op.name} draws anew at each call; pass noise=, or an int as rng=, to check gradients at one draw"
@@ -189,7 +192,7 @@ class _Call:
 
     def cotangent(self, rng: np.random.Generator) -> Floats:
         """A random one, 0 where the value is infinite."""
-        return np.where(self.finite, _short_fractions(rng, self.values.shape, 7), 0.0)
+        return np.where(self.finite, short_fractions(rng, self.values.shape, 7), 0.0)
 
     def _argument(self, name: str) -> Any:
         """An array of the library, dtype and shape of an argument; what was no floating array follows the value."""
@@ -206,39 +209,39 @@ class _Call:
 
     def floor(self, name: str) -> float:
         """The error that rounding may leave in a derivative that is small because larger terms cancel."""
-        return self.rounding * self.largest_change * 2.0 ** -_largest_exponent(self.points[name])
+        return self.rounding * self.largest_change * 2.0 ** -largest_exponent(self.points[name])
 
     @functools.cached_property
     def largest_change(self) -> float:
         """The size of the value, or of its claimed change when one of the arguments moves by its own size."""
         changes = [self.size]
         for name, point in self.points.items():
-            for direction in _directions(point, self.seed)[-1:]:
+            for direction in directions_of(point, self.seed)[-1:]:
                 with api.quiet():
                     claimed = self.jvp({name: direction.tangent}) * 2.0**direction.exponent
-                changes.append(_largest(np.where(np.isfinite(claimed), claimed, 0.0)))
+                changes.append(largest(np.where(np.isfinite(claimed), claimed, 0.0)))
         return max(changes)
 
     def measurements(self, name: str, tolerance: float) -> list[tuple[Direction, Measurement]]:
         """The derivative in each direction, by differences."""
         key = (name, tolerance)
         if key not in self._measured:
-            directions = _directions(self.points[name], self.seed)
+            directions = directions_of(self.points[name], self.seed)
             self._measured[key] = [(each, self._measure(name, each, tolerance)) for each in directions]
         return self._measured[key]
 
     def _measure(self, name: str, direction: Direction, tolerance: float) -> Measurement:
         point = self.points[name]
-        top = max(direction.exponent, _largest_exponent(point), 0)
+        top = max(direction.exponent, largest_exponent(point), 0)
         exponents = range(direction.exponent + SHORTEST, top + LONGEST + 1, GROWTH)
-        steps = _central_differences(lambda h: self.at(name, point + h * direction.tangent), exponents, self.finite)
+        steps = central_differences(lambda h: self.at(name, point + h * direction.tangent), exponents, self.finite)
         rounding = self.epsilon * np.abs(np.where(self.finite, self.values, 0.0))
-        best = _best_measurement(steps, rounding, GOOD_ENOUGH * min(tolerance, LARGEST_UNCERTAINTY))
+        best = best_measurement(steps, rounding, GOOD_ENOUGH * min(tolerance, LARGEST_UNCERTAINTY))
         if best is None:
             reason = "the shortest steps leave the domain"
         else:
-            derivative, uncertainty = _largest(best.derivative), UNCERTAINTY_FACTOR * _largest(best.uncertainty)
-            negligible = NEGLIGIBLE * self.size * 2.0 ** -_largest_exponent(point)
+            derivative, uncertainty = largest(best.derivative), UNCERTAINTY_FACTOR * largest(best.uncertainty)
+            negligible = NEGLIGIBLE * self.size * 2.0 ** -largest_exponent(point)
             if uncertainty <= max(LARGEST_UNCERTAINTY * derivative, negligible):
                 return best
             reason = f"they give {derivative:.3g} with an uncertainty of {uncertainty:.3g}"
@@ -280,112 +283,6 @@ def _shaped_like(argument: Any, numbers: Floats) -> Any:
     dtype = argument.dtype if floating else api.work_float(xp, device)
     # Through lists, which every library takes on every device; reshape because a list forgets empty axes.
     return xp.reshape(xp.asarray(numbers.tolist(), dtype=dtype, device=device), numbers.shape)
-
-
-# --- derivatives by differences -------------------------------------------------------------------
-
-
-class Direction(NamedTuple):
-    """Where an argument moves."""
-
-    label: str
-    tangent: Floats  # entries of few binary digits, the largest in [1, 2)
-    exponent: int  # 2**exponent is the size of the argument's entries along the direction
-
-
-class Measurement(NamedTuple):
-    """A derivative, and how far it may be from the truth, entry by entry."""
-
-    derivative: Floats
-    uncertainty: Floats
-
-    @property
-    def relative(self) -> float:
-        """Uncertainty relative to the largest entry."""
-        largest = _largest(self.derivative)
-        return _largest(self.uncertainty) / largest if largest > 0 else float("inf")
-
-
-def _directions(point: Floats, seed: int) -> list[Direction]:
-    """Each coordinate if there are few, and some random directions in which each entry moves by its own size."""
-    rng = np.random.default_rng(seed)
-    exponents = _exponents(point)
-    directions: list[Direction] = []
-    moving = np.argwhere(np.isfinite(point))
-    if point.size <= COORDINATES_AT_MOST:
-        for index in moving:
-            unit = np.zeros(point.shape)
-            unit[tuple(index)] = 1.0
-            directions.append(Direction(f"coordinate {index.tolist()}", unit, int(exponents[tuple(index)])))
-    if len(moving) < 2:
-        return directions
-    largest = _largest_exponent(point)
-    for number in range(RANDOM_DIRECTIONS):
-        tangent = np.ldexp(_short_fractions(rng, point.shape, 3), exponents - largest)
-        tangent = np.where(np.isfinite(point), tangent, 0.0)
-        directions.append(Direction(f"random direction {number} of seed {seed}", tangent, largest))
-    return directions
-
-
-def _short_fractions(rng: np.random.Generator, shape: tuple[int, ...], digits: int) -> Floats:
-    """Random numbers in (-2, -1] and [1, 2) with so few binary digits that every dtype holds them exactly."""
-    return rng.choice([-1.0, 1.0], size=shape) * np.ldexp(rng.integers(1 << digits, 2 << digits, size=shape), -digits)
-
-
-def _exponents(point: Floats) -> npt.NDArray[np.intc]:
-    """e with |x| in [2**(e - 1), 2**e); 0 where x is 0 or does not move."""
-    exponents = np.frexp(np.where(np.isfinite(point) & (point != 0), point, 0.5))[1]
-    return np.maximum(exponents, SMALLEST_EXPONENT)
-
-
-def _largest_exponent(point: Floats) -> int:
-    moving = _exponents(point)[np.isfinite(point)]
-    return int(np.max(moving)) if moving.size else 0
-
-
-def _largest(array: Floats) -> float:
-    return float(np.max(np.abs(array), initial=0.0))
-
-
-def _central_differences(
-    function: Callable[[float], Floats], exponents: range, finite: npt.NDArray[np.bool_]
-) -> Iterator[tuple[float, Floats]]:
-    """(h, difference quotient) for growing h, as long as the steps stay in the domain."""
-    for exponent in exponents:
-        step = 2.0**exponent
-        try:
-            with api.quiet():
-                difference = np.where(finite, function(step) - function(-step), 0.0) / (2.0 * step)
-        except (ValueError, ArithmeticError):
-            return
-        if not np.all(np.isfinite(difference)):
-            return
-        yield step, difference
-
-
-def _best_measurement(steps: Iterator[tuple[float, Floats]], rounding: Floats, target: float) -> Measurement | None:
-    """The first one that is good enough; it has the shortest steps, which miss no structure of the function."""
-    history: list[tuple[float, Floats]] = []
-    candidates: list[Measurement] = []
-    for step in steps:
-        history.append(step)
-        if len(history) < 3:
-            continue
-        (finest, fine), (_, middle), (_, coarse) = history[-3:]
-        derivative = _extrapolated(fine, middle)
-        uncertainty = np.abs(derivative - _extrapolated(middle, coarse)) + rounding / finest
-        candidates.append(Measurement(derivative, uncertainty))
-        if candidates[-1].relative <= target:
-            return candidates[-1]
-    resolved = [candidate for candidate in candidates if candidate.relative <= RESOLVED]
-    if resolved:
-        return min(resolved, key=lambda candidate: candidate.relative)
-    return min(candidates, key=lambda candidate: _largest(candidate.uncertainty), default=None)
-
-
-def _extrapolated(fine: Floats, coarse: Floats) -> Floats:
-    """The error of a central difference is even in h, so that two steps cancel its h^2 (Richardson)."""
-    return fine + (fine - coarse) / (4.0**GROWTH - 1.0)
 
 
 # --- claims against measurements; quiet, because a wrong claim may overflow -----------------------
@@ -451,7 +348,7 @@ def _compare_adjoint(call: _Call, rtol: float | None) -> None:
     for moving in [*((name,) for name in names), *together]:
         for trial in range(RANDOM_DIRECTIONS):
             cotangent = call.cotangent(rng)
-            tangents = {name: _short_fractions(rng, call.points[name].shape, 7) for name in moving}
+            tangents = {name: short_fractions(rng, call.points[name].shape, 7) for name in moving}
             gradients = call.vjp(cotangent, moving)
             forward = np.ravel(cotangent * call.jvp(tangents))
             backward = np.concatenate([np.ravel(gradients[name] * tangents[name]) for name in moving])
@@ -472,7 +369,7 @@ def _compare_jvp(call: _Call, rtol: float | None) -> None:
     for name in call.points:
         found: list[tuple[Disagreement, str]] = []
         for direction, measured in call.measurements(name, tolerance):
-            allowed = tolerance * _largest(measured.derivative) + UNCERTAINTY_FACTOR * measured.uncertainty
+            allowed = tolerance * largest(measured.derivative) + UNCERTAINTY_FACTOR * measured.uncertainty
             claimed = call.jvp({name: direction.tangent})
             found.append((_worst_entry(claimed, measured.derivative, allowed + call.floor(name)), direction.label))
         worst, label = max(found, key=lambda pair: pair[0].excess, default=(_NOTHING, ""))

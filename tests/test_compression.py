@@ -379,3 +379,24 @@ def test_auto_compresses_where_there_is_much_to_save(double: bool, compiled: boo
     assert not crossover.prefers_compressed(1, 100, 5, 1.0, double, compiled)
     assert not crossover.prefers_compressed(1_000, 100, 9, 1.0, double, compiled)
     assert not crossover.prefers_compressed(1, 1_000_000, 1, 1.0, double, compiled)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_large_cotangents_of_float32(compiled: bool, rows: int) -> None:
+    """Sums in the recursion may be beyond float32 where the gradient is not."""
+    if compiled:
+        pytest.importorskip("numba", reason="numba, the extra `numba`, is not installed")
+    rng = np.random.default_rng(30)
+    keys, cotangent = rng.gumbel(size=(2, rows, 300)).astype(np.float32)
+    cotangent[0, np.argmax(keys[0])] = 1e37
+    gt.use_numba(compiled)
+    try:
+        _, residuals = gt.relaxed_topk.fwd(keys, 7, method="compressed")
+        found = gt.relaxed_topk.vjp(residuals, cotangent)
+    finally:
+        gt.use_numba(None)
+    _, residuals = gt.relaxed_topk.fwd(keys.astype(np.float64), 7, method="direct")
+    exact = gt.relaxed_topk.vjp(residuals, cotangent.astype(np.float64))
+    for row in range(rows):
+        assert np.linalg.norm(found[row] - exact[row]) <= 1e-6 * np.linalg.norm(exact[row])

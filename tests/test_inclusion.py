@@ -383,22 +383,6 @@ def test_extreme_log_weights_end() -> None:
     np.testing.assert_allclose(pi, [1.0, 1 / (1 + math.e), 0.0, math.e / (1 + math.e)], atol=1e-60, rtol=1e-12)
 
 
-def test_pairs_are_entries_of_the_matrix(to_xp, assert_close) -> None:
-    """In any order, with repetitions, of an item with itself; and so the derivatives."""
-    log_weights = np.random.default_rng(12).normal(size=(2, 6))
-    pairs = np.asarray([[0, 1], [1, 0], [4, 4], [5, 2], [0, 1]])
-    matrix, of_matrix = gt.joint_inclusion_probabilities.fwd(log_weights, 3)
-    value, residuals = gt.joint_inclusion_probabilities.fwd(to_xp(log_weights), 3, pairs=to_xp(pairs))
-    assert_close(value, matrix[:, pairs[:, 0], pairs[:, 1]], rtol=1e-12)
-    u, v = np.random.default_rng(13).normal(size=(2, 6)), np.random.default_rng(14).normal(size=(2, 5))
-    tangent = gt.joint_inclusion_probabilities.jvp(of_matrix, u)[:, pairs[:, 0], pairs[:, 1]]
-    assert_close(gt.joint_inclusion_probabilities.jvp(residuals, to_xp(u)), tangent, rtol=0, atol=1e-13)
-    cotangent = np.zeros((2, 6, 6))
-    np.add.at(cotangent, (slice(None), pairs[:, 0], pairs[:, 1]), v)
-    gradient = gt.joint_inclusion_probabilities.vjp(of_matrix, cotangent)
-    assert_close(gt.joint_inclusion_probabilities.vjp(residuals, to_xp(v)), gradient, rtol=0, atol=1e-13)
-
-
 def test_bad_input() -> None:
     for op in (gt.inclusion_probabilities, gt.joint_inclusion_probabilities):
         with pytest.raises(ValueError, match=r"log_weights\[1\] = nan"):

@@ -107,6 +107,8 @@ def test_few_pairs_take_away_only_their_items(monkeypatch: pytest.MonkeyPatch) -
 def test_selected_pairs_are_entries_of_the_matrix_however_many(number: int, to_xp, assert_close) -> None:
     rng = np.random.default_rng(8)
     log_weights, pairs = rng.normal(size=(2, 8)), rng.integers(0, 8, size=(number, 2))
+    if number == 5:
+        pairs = np.asarray([[0, 1], [1, 0], [4, 4], [5, 2], [0, 1]])
     matrix, of_matrix = gt.joint_inclusion_probabilities.fwd(log_weights, 3)
     value, residuals = gt.joint_inclusion_probabilities.fwd(to_xp(log_weights), 3, pairs=to_xp(pairs))
     assert_close(value, matrix[:, pairs[:, 0], pairs[:, 1]], rtol=1e-12)
@@ -116,7 +118,7 @@ def test_selected_pairs_are_entries_of_the_matrix_however_many(number: int, to_x
     cotangent = np.zeros((2, 8, 8))
     np.add.at(cotangent, (slice(None), pairs[:, 0], pairs[:, 1]), v)
     gradient = gt.joint_inclusion_probabilities.vjp(of_matrix, cotangent)
-    assert_close(gt.joint_inclusion_probabilities.vjp(residuals, to_xp(v)), gradient, rtol=0, atol=1e-12)
+    assert_close(gt.joint_inclusion_probabilities.vjp(residuals, to_xp(v)), gradient, rtol=0, atol=1e-13)
 
 
 def test_one_draw_of_a_million_items_has_no_pairs() -> None:

@@ -89,3 +89,11 @@ def test_later_changes_of_the_result_do_not_reach_the_derivatives():
     before = gt.relaxed_topk.vjp(residuals, np.asarray([[1.0, 0.0, 0.0]]))
     a[...] = 0.0
     assert (gt.relaxed_topk.vjp(residuals, np.asarray([[1.0, 0.0, 0.0]])) == before).all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("t", [1e30, 1e37, 1e46, 1e200])
+def test_a_masked_item_at_any_temperature(dtype, t):
+    keys = np.asarray([0.0, 1.0, -np.inf], dtype=dtype)
+    for k in (1, 2):
+        np.testing.assert_allclose(gt.relaxed_topk(keys, k, temperature=t), [k / 2, k / 2, 0.0], rtol=1e-6)

@@ -557,18 +557,11 @@ def test_what_cannot_be_merged() -> None:
         a | 3
 
 
-def test_one_generator_may_serve_several_reservoirs() -> None:
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.PCG64])
+def test_one_generator_may_serve_several_reservoirs(kind: Any) -> None:
+    """NumPy makes a Generator of its own of a bit generator for each; the numbers still come from one place."""
+    rng = kind(0)
     a, b = gt.Reservoir(3, rng=rng), gt.Reservoir(3, rng=rng)
-    a.update(np.ones(10))
-    b.update(np.ones(10))
-    assert len(set((a | b).log_arrival_times.tolist())) == 3
-
-
-def test_one_bit_generator_may_serve_several_reservoirs() -> None:
-    """NumPy makes a Generator of its own of it for each; the numbers still come from one place."""
-    bits = np.random.PCG64(0)
-    a, b = gt.Reservoir(3, rng=bits), gt.Reservoir(3, rng=bits)
     a.update(np.ones(10))
     b.update(np.ones(10))
     assert len(set((a | b).log_arrival_times.tolist())) == 3

@@ -48,6 +48,7 @@ STAYING, MOVING = generic.LARGEST_POWER_BY_PRODUCTS + 1, generic.LARGEST_POWER_B
 KINDS = MOVING + 1
 
 LARGEST_FLOAT32_POWER = 1.0
+SMALLEST_FLOAT32_POWER = 1e-30  # further down it is no normal number, and 0 times -inf is NaN
 MOST_FLOAT32_STEPS = 64
 SMALL_POWER = 0.5  # below, the p^j are about the same, and adding the same number again is always rounded the same way
 MOST_FLOAT32_STEPS_AT_SMALL_POWER = 24
@@ -332,7 +333,7 @@ def _arithmetic(low: Doubles, high: Doubles, power: Doubles, k: int, narrow: Fla
 def _allows_float32(temperature: Doubles, k: int) -> Flags:
     power = 1.0 / temperature
     steps_fit = (power >= SMALL_POWER) & (k <= MOST_FLOAT32_STEPS) | (k <= MOST_FLOAT32_STEPS_AT_SMALL_POWER)
-    return steps_fit & (power <= LARGEST_FLOAT32_POWER) | (k == 1)
+    return (steps_fit & (power <= LARGEST_FLOAT32_POWER) | (k == 1)) & (power >= SMALLEST_FLOAT32_POWER)
 
 
 def _kind(temperature: Doubles) -> Ways:

@@ -30,6 +30,12 @@ def vjp(
     centre = heavy[:, :1].copy()
     columns = expansion.columns(cotangent, heavy - centre, centre)
     x, by_logs = loops.reverse(block.states, block.weights, columns, beta, with_temperature)
+    if block.v.dtype == np.float32 and not np.isfinite(x).all():  # beyond float32, if the cotangent is finite
+        wide = block._replace(v=block.v.astype(np.float64), states=block.states.astype(np.float64))
+        in_float64 = np.empty(block.v.shape)
+        by_temperature = vjp(wide, power, cotangent.astype(np.float64), with_temperature, in_float64, loops)
+        gradient[...] = in_float64
+        return by_temperature
     expansion.read(x, cotangent, centre, gradient)
     by_temperature = np.zeros((len(gradient), 1))
     if with_temperature:
