@@ -53,6 +53,8 @@ def index_dtype(xp: Namespace, device: Device) -> DType:
 
 def work_float(xp: Namespace, device: Device) -> DType:
     """The dtype of inner recursions: float64, or the widest one that the device has."""
+    if xp is array_api_compat.numpy:
+        return np.dtype(np.float64)
     dtypes = xp.__array_namespace_info__().dtypes(device=device, kind="real floating")
     return dtypes.get("float64", dtypes["float32"])
 

@@ -23,6 +23,8 @@ POSITIVE_AND_FINITE = "must be positive and finite"
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 MOST_BITS = 1 << 12  # of an integer: Python does not print what has more than 4300 digits
 SMALLEST_TEMPERATURE = 2.0**-1022  # of smaller ones, 1 / temperature overflows
+ITEMS_IN_CACHE = 1 << 17  # between the first look at them and the second
+LARGEST_QUICK_TEMPERATURE = 1e30  # finite in any dtype
 
 
 # --- arrays ---------------------------------------------------------------------------------------
@@ -141,6 +143,9 @@ def check_k(k: Any, n: int) -> int:
 
 def check_temperature(temperature: Any, keys: Array, batch: tuple[int, ...], check: bool) -> Array:
     """The temperature as a floating array whose shape broadcasts to the batch shape, and no further."""
+    if type(temperature) in (float, int) and SMALLEST_TEMPERATURE <= temperature <= LARGEST_QUICK_TEMPERATURE:
+        xp, device = api.namespace_of(keys), api.device_of(keys)  # the usual case, without its checks
+        return xp.asarray(float(temperature), dtype=api.work_float(xp, device), device=device)
     on_host = not api.is_array(temperature) or isinstance(temperature, np.generic)
     if on_host:  # before it is copied to a device, a look costs no wait
         _check_temperature_values(as_real_array(temperature, "temperature"))
@@ -235,8 +240,12 @@ def check_weight_values(weights: Array, k: int, xp: Namespace, axis: int = -1) -
 
 def _all_between(low: float, array: Array, xp: Namespace) -> bool:
     """Whether all values lie in (low, inf): the usual case, and one wait for the device. NaN fails."""
-    if type(array) is np.ndarray:  # what `min` and `max` would do, in half of the time for short rows
-        return bool(np.minimum.reduce(array, axis=None) > low and np.maximum.reduce(array, axis=None) < math.inf)
+    if type(array) is np.ndarray:  # what `min` and `max` would do, in half of the time
+        blocks = [array]
+        if array.size > ITEMS_IN_CACHE and array.flags.c_contiguous:
+            flat = array.reshape(-1)
+            blocks = [flat[first : first + ITEMS_IN_CACHE] for first in range(0, flat.size, ITEMS_IN_CACHE)]
+        return all(np.minimum.reduce(b, axis=None) > low and np.maximum.reduce(b, axis=None) < math.inf for b in blocks)
     return bool((xp.min(array) > low) & (xp.max(array) < math.inf))
 
 

@@ -150,6 +150,17 @@ def test_two_classes_are_wallenius(odds: float, k: int) -> None:
         assert abs(p - expected) <= 1e-13 * expected + 1e-15
 
 
+@pytest.mark.parametrize("light", [-38.0, -36.0, -25.0])
+def test_many_light_items_before_a_heavy_one(light: float) -> None:
+    """p = k! prod b_i (1 + O(b k)) with b_i = e^light: products of 24 factors of that size would be 0."""
+    k = 48
+    log_weights = np.append(np.full(k, light), 0.0)
+    expected = math.lgamma(k + 1) + k * light
+    assert gt.subset_logpmf(log_weights, np.arange(k)) == pytest.approx(
+        expected, rel=1e-12, abs=k * k * math.exp(light)
+    )
+
+
 @pytest.mark.parametrize("op", [gt.ordered_logpmf, gt.subset_logpmf], ids=lambda op: op.name)
 @pytest.mark.parametrize(
     ("weights_shape", "indices_shape"), [((6,), ()), ((4, 6), (4,)), ((6,), (3, 2)), ((2, 1, 6), (3,))]

@@ -147,14 +147,73 @@ def test_a_row_that_is_lost_harms_no_neighbour() -> None:
 
 
 @pytest.mark.parametrize("n", [40, 600])
-@pytest.mark.parametrize("t", [0.4, 1.0, 2.0])
-def test_states_made_again_in_segments_are_the_same(monkeypatch: pytest.MonkeyPatch, t: float, n: int) -> None:
+@pytest.mark.parametrize(("t", "k"), [(0.4, 23), (1.0, 23), (1.0, direct_kernels.MOST_STEPS_OF_WEIGHTS), (2.0, 23)])
+def test_states_made_again_in_segments_are_the_same(monkeypatch: pytest.MonkeyPatch, t: float, k: int, n: int) -> None:
     keys = key_families(n, t).astype(np.float32)
     along = directions_for(keys)
-    whole = by_direct_form(keys, t, 23, along)
+    whole = by_direct_form(keys, t, k, along)
     monkeypatch.setattr(direct_kernels, "HISTORY_BYTES", 0)
-    for found, expected in zip(by_direct_form(keys, t, 23, along), whole, strict=True):
+    for found, expected in zip(by_direct_form(keys, t, k, along), whole, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+# --- the adjoints of the weights, for t = 1 -----------------------------------------------------------------
+
+
+def gradients(keys: np.ndarray, k: int, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """By the keys, and by the temperature, at t = 1."""
+    _, trajectory = direct.forward(keys, column(1.0), k, True)
+    return direct.vjp(trajectory, k, cotangent)
+
+
+@pytest.mark.parametrize("n", [3, 40, 600, 3000])
+@pytest.mark.parametrize("k", [2, 3, 16])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-13)])
+def test_the_adjoint_of_the_weights_is_that_of_their_logarithms(
+    monkeypatch: pytest.MonkeyPatch, n: int, k: int, dtype: Any, tolerance: float
+) -> None:
+    """The rule with v and the one with x = p (1 - p) v: errors add up, so to twice the tolerance."""
+    keys = key_families(n, 1.0).astype(dtype)
+    keys = keys[np.isfinite(keys).sum(axis=1) >= k] if k <= n else keys[:0]
+    cotangent = np.random.default_rng(30).normal(size=keys.shape).astype(dtype)
+    by_weights = gradients(keys, k, cotangent)
+    monkeypatch.setattr(direct_kernels, "MOST_STEPS_OF_WEIGHTS", 0)
+    by_logarithms = gradients(keys, k, cotangent)
+    scale = norms(by_logarithms[0]) + 1e-2 * norms(cotangent)
+    assert np.all(norms(by_weights[0] - by_logarithms[0]) <= 2 * tolerance * scale)
+    assert by_weights[1] is not None
+    assert by_logarithms[1] is not None
+    terms = np.nansum(np.abs(by_logarithms[0] * np.where(np.isfinite(keys), keys, 0.0)), axis=1)
+    assert np.all(np.abs(by_weights[1] - by_logarithms[1])[:, 0] <= 20 * tolerance * (terms + norms(cotangent)))
+
+
+@pytest.mark.parametrize("gap", [0.0, 30.0, 69.0])
+@pytest.mark.parametrize("exponent", [-118, -20, 0, 70, 125])
+def test_a_power_of_two_in_the_cotangent_comes_out_again(gap: float, exponent: int) -> None:
+    """In float32, whatever the weights: v may grow to e^gap, and the cotangent to the largest float."""
+    rng = np.random.default_rng(31)
+    keys, cotangent = rng.normal(size=(2, 9, 200)).astype(np.float32)
+    keys[:, 17] += np.float32(gap)
+    keys[:, 5] = np.float32(-np.inf)
+    cotangent /= np.float32(2.0) * np.abs(cotangent).max()
+    plain, by_t = gradients(keys, 7, cotangent)
+    scaled, scaled_by_t = gradients(keys, 7, np.ldexp(cotangent, exponent).astype(np.float32))
+    assert by_t is not None
+    assert scaled_by_t is not None
+    back = np.ldexp(scaled.astype(np.float64), -exponent)
+    np.testing.assert_allclose(back, plain, rtol=1e-6, atol=2.0 ** (-149 - exponent) if exponent < 0 else 0.0)
+    np.testing.assert_allclose(np.ldexp(scaled_by_t, -exponent), by_t, rtol=1e-6)
+
+
+def test_the_absent_rows_of_a_buffer_harm_nobody() -> None:
+    """The last buffer of 4 rows holds what is left of the rows before, which may be of any size."""
+    rng = np.random.default_rng(32)
+    keys, cotangent = rng.normal(size=(2, 5, 70)).astype(np.float32)
+    keys[:4] *= 15.0
+    cotangent[:4] *= 1e30
+    alone, _ = gradients(keys[4:], 6, cotangent[4:])
+    together, _ = gradients(keys, 6, cotangent)
+    np.testing.assert_array_equal(together[4:], alone)
 
 
 @pytest.mark.parametrize("t", [1.0, 1.6, 3.0])

@@ -97,3 +97,47 @@ def test_a_masked_item_at_any_temperature(dtype, t):
     keys = np.asarray([0.0, 1.0, -np.inf], dtype=dtype)
     for k in (1, 2):
         np.testing.assert_allclose(gt.relaxed_topk(keys, k, temperature=t), [k / 2, k / 2, 0.0], rtol=1e-6)
+
+
+# --- compiled, in float32 ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiled():
+    pytest.importorskip("numba", reason="numba, the extra `numba`, is not installed")
+    from gumbeltopk._numba import softmax
+
+    return softmax
+
+
+def test_the_heaviest_item_at_every_place(compiled):
+    """The first of several, in rows that are no multiple of what is looked at together."""
+    a = np.random.default_rng(8).random(size=150).astype(np.float32)
+    for place in range(150):
+        row = a.copy()
+        row[place] = row[149] = 2.0
+        assert compiled.heaviest_of(row) == place
+
+
+@pytest.mark.parametrize(
+    "numbers", [[-1.0, -3.5, -2.0], [0.0, -0.0, 1e-45], [3e38, -3.4e38, 1.0], [5.0], [-1e-45, -7.0]]
+)
+def test_the_order_of_floats_is_that_of_their_places(compiled, numbers):
+    bits = np.asarray([*numbers, -np.inf], dtype=np.float32).view(np.int32)
+    largest, smallest = compiled.largest_place(bits), compiled.smallest_place(bits)
+    ends = [np.int32(compiled.in_order(np.int32(place))).view(np.float32) for place in (smallest, largest)]
+    np.testing.assert_array_equal(ends, np.float32([min(numbers), max(numbers)]))
+
+
+@pytest.mark.parametrize(("gap", "moderate"), [(31.9, True), (32.1, False)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_with_large_gaps_are_left_to_the_careful_form(compiled, gap, moderate, masked):
+    """In the last row of a block; e^-32 comes out to 1e-6 either way."""
+    keys = np.full((20, 30), 1000.0, dtype=np.float32)
+    keys[19, 3] -= np.float32(gap)
+    if masked:
+        keys[19, 7] = -np.inf
+    assert compiled.forward(keys, np.ones(1), np.empty_like(keys), keys[:0]) is moderate
+    gt.use_numba(True)
+    exact = np.exp(keys.astype(np.float64) - 1000.0)
+    np.testing.assert_allclose(gt.relaxed_topk(keys, 1), exact / exact.sum(axis=1, keepdims=True), rtol=2e-6)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import gumbeltopk as gt
+from gumbeltopk import _array_api as api
 
 REPRODUCIBLE = settings(deadline=None, derandomize=True, max_examples=150)
 
@@ -756,3 +757,25 @@ def test_a_masked_array_deep_in_lists_is_refused() -> None:
     """numpy.asarray would draw the masked item."""
     with pytest.raises(TypeError, match="weights is a masked array"):
         gt.sample(weights=[[np.ma.array([1.0, 2.0], mask=[False, True])]], k=1, rng=0)
+
+
+@pytest.mark.parametrize("place", [0, 131_072, 299_999])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_value_at_any_place_of_a_long_row(place, bad) -> None:
+    """Long rows are looked at piece by piece."""
+    for size in (300_000, 131_072 + place):
+        row = np.zeros(max(size, place + 1))
+        row[place] = bad
+        with refused(ValueError, f"keys[{place}] = {bad}"):
+            gt.relaxed_topk(row, 2)
+
+
+@pytest.mark.parametrize("temperature", [1, 2.0, 1e30, 1e31, 10**15, np.float32(2.0)])
+def test_a_temperature_may_be_any_kind_of_number(to_xp, temperature) -> None:
+    """The same as an array of one number."""
+    keys = to_xp([0.5, 0.25, 2.0])
+    xp = api.namespace_of(keys)
+    found = gt.relaxed_topk(keys, 2, temperature=temperature)
+    expected = gt.relaxed_topk(keys, 2, temperature=to_xp([float(temperature)])[0])
+    assert found.dtype == keys.dtype
+    assert bool(xp.all(found == expected))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.cpu import CPUTargetOptions
 
 Array = Any  # numba sees the types
 Loop = TypeVar("Loop", bound=Callable[..., Any])
@@ -20,6 +21,9 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 # Sums in any order, a product and a sum in one rounding, and no difference between 0 and -0. NaN, infinities and
 # divisions keep their meaning.
 FASTMATH = {"reassoc", "contract", "nsz"}
+
+# Each function counts references to the arrays that it is given, which takes as long as a pass over a short row.
+UNCOUNTED: dict[str, Any] = {"_nrt": False} if hasattr(CPUTargetOptions, "_nrt") else {}
 
 
 def fingerprint(package: Path) -> str:
@@ -48,15 +52,21 @@ def compiled(function: Loop, signature: Any = None, fastmath: Any = False) -> Lo
 
 
 def inner(function: Loop) -> Loop:
-    """Compiled as a part of the functions that call it."""
-    return compiled(function, fastmath=FASTMATH)
+    """Compiled as a part of the functions that call it; neither makes arrays nor returns any."""
+    return _part(function, FASTMATH, UNCOUNTED)
 
 
-def without_nan(function: Loop) -> Loop:
-    """The same for numbers that are no NaN, which a maximum needs."""
-    return compiled(function, fastmath=FASTMATH | {"nnan"})
+def maker(function: Loop) -> Loop:
+    """The same for a function that returns an array."""
+    return _part(function, FASTMATH, {"inline": "always"})
 
 
 def exact(function: Loop) -> Loop:
-    """The same, operation by operation as it is written."""
-    return compiled(function)
+    """As `inner`, operation by operation as it is written."""
+    return _part(function, False, UNCOUNTED)
+
+
+def _part(function: Loop, fastmath: Any, options: dict[str, Any]) -> Loop:
+    compiler: Any = numba.njit
+    result: Loop = compiler(error_model="numpy", fastmath=fastmath, **options)(function)
+    return result

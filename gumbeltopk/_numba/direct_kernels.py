@@ -1,7 +1,7 @@
 """The kernels of the direct form of successive softmax as compiled loops: `NUMBA`, for `gumbeltopk._numpy.direct`.
 
-Where NumPy's passes are as fast, these kernels call them: for short rows, for the JVP, and for k = 1 in float64, where
-all is exponentials. Importing this module imports numba. Each loop is compiled when it is first called, and kept on
+Where NumPy's passes are as fast, these kernels call them: for short rows, for the JVP, and for k = 1, where all is
+exponentials. Importing this module imports numba. Each loop is compiled when it is first called, and kept on
 disk.
 """
 
@@ -18,39 +18,31 @@ from numba import types
 
 from gumbeltopk import _array_api as api
 from gumbeltopk._generic import successive_softmax as generic
-from gumbeltopk._numba import softmax
 from gumbeltopk._numba.compiling import FASTMATH, compiled
 from gumbeltopk._numba.forward import forward_rows
 from gumbeltopk._numba.powers import Power, log_series, power_of
 from gumbeltopk._numba.vjp import vjp_rows
+from gumbeltopk._numba.vjp_of_power_1 import vjp_rows_of_power_1
 from gumbeltopk._numpy import direct_kernels
 from gumbeltopk._numpy.direct import Kernels
 from gumbeltopk._numpy.direct_layouts import PLAIN, SHIFTED, Block, Doubles, Floats, Scratch, Steps
 
 HISTORY_BYTES = 1 << 20  # of the states of a row in a VJP; longer trajectories are made again in segments
 SHORTEST_ROW, SHORTEST_ROW_WITH_POWER = 64, 500  # for beta = 1, and for others
+MOST_STEPS_OF_WEIGHTS = 16  # whose adjoints are rounded more often in a step than those of the logarithms
 LARGEST_SHRINKAGE = 4.0  # of the square of an adjoint, in float32; beyond, what cancels in it leaves too few digits
 
 
 def forward_block(block: Block, k: int, a: Floats, steps: Steps, scratch: Scratch) -> Doubles:
     """Fill a (rows, n) and the steps; return the product of the S (rows,), NaN where digits were lost."""
-    if k == 1 and block.path.start == PLAIN and block.path.dtype == np.float32:
-        return _softmax_block(block, a, steps)
     if not _pays(block, k):
         return direct_kernels.forward_block(block, k, a, steps, scratch)
     dtype: Any = block.path.dtype
     of_keys: Any = block.keys.dtype.type
     products = np.empty(block.keys.shape[0])
     run = _compiled(forward_rows, dtype, of_keys)
-    run(_weights(block, steps, scratch), power_of(_beta(block), block.path.exponent, dtype), *steps, a, products)
+    run(*_weights(block, steps, scratch), power_of(_beta(block), block.path.exponent, dtype), *steps, a, products)
     return products
-
-
-def _softmax_block(block: Block, a: Floats, steps: Steps) -> Doubles:
-    rows = np.arange(len(a))
-    softmax.forward(block.keys, _beta(block), a, steps.masses[0])
-    steps.shares[0, 0], steps.shares[0, 1] = a[rows, steps.held[0]], 0.0
-    return np.ones(len(a))
 
 
 def vjp_block(
@@ -74,8 +66,9 @@ def vjp_block(
     beta = _beta(block)
     by_power, shrinkages = np.empty((2, rows))
     length = min(k, max(generic.checkpoint_interval(k), HISTORY_BYTES // (n * np.dtype(dtype).itemsize)))
-    _compiled(vjp_rows, dtype, of_keys)(
-        _weights(block, steps, scratch),
+    rule = vjp_rows_of_power_1 if block.path.exponent == 1.0 and k <= MOST_STEPS_OF_WEIGHTS else vjp_rows
+    _compiled(rule, dtype, of_keys)(
+        *_weights(block, steps, scratch),
         power_of(beta, block.path.exponent, dtype),
         *steps,
         block.keys,
@@ -98,7 +91,7 @@ NUMBA = Kernels(forward_block, vjp_block, direct_kernels.jvp_block, direct_kerne
 
 @functools.cache
 def _compiled(function: Callable[..., None], dtype: type, of_keys: type) -> Callable[..., None]:
-    """One of the two loops for a recursion in `dtype` and keys in another.
+    """One of the loops for a recursion in `dtype` and keys in another.
 
     The signature is spelled out so that there is one of them: records of steps may be strided or not.
     """
@@ -107,11 +100,11 @@ def _compiled(function: Callable[..., None], dtype: type, of_keys: type) -> Call
     named: Any = types.NamedTuple
     power = named((per_row, types.int64, whole, types.int64, weights), Power)
     steps = types.Array(types.int32, 2, "A"), types.Array(types.float64, 3, "A"), types.Array(types.float64, 2, "A")
-    arguments = {
-        forward_rows: (weights, power, *steps, keys, per_row),
-        vjp_rows: (weights, power, *steps, keys, keys, types.int64, logs, types.boolean, keys, per_row, per_row),
-    }
-    return compiled(function, types.void(*arguments[function]), FASTMATH)
+    given, flag = (weights, types.boolean, power, *steps), types.boolean
+    arguments: tuple[Any, ...] = (*given, keys, per_row)
+    if function is not forward_rows:
+        arguments = (*given, keys, keys, types.int64, logs, flag, keys, per_row, per_row)
+    return compiled(function, types.void(*arguments), FASTMATH)
 
 
 def _rows(dtype: type) -> Any:
@@ -130,14 +123,12 @@ def _beta(block: Block) -> Doubles:
     return beta
 
 
-def _weights(block: Block, steps: Steps, scratch: Scratch) -> Floats:
-    """The weights (rows, n) of the first softmax, up to a factor of the row."""
+def _weights(block: Block, steps: Steps, scratch: Scratch) -> tuple[Floats, bool]:
+    """The weights (rows, n) of the first softmax, up to a factor of the row; or the keys, if the loops take exp."""
     keys, temperature, path = block
-    weights = scratch.take("weights", keys.shape, path.dtype)
     if path.start == PLAIN:
-        source = keys if path.exponent == 1.0 else np.multiply(keys, (1.0 / temperature).astype(path.dtype), weights)
-        np.exp(source, weights)
-        return weights
+        return keys, True
+    weights = scratch.take("weights", keys.shape, path.dtype)
     exponents = scratch.take("exponents", keys.shape, np.float64)
     if path.start == SHIFTED:
         largest = keys[np.arange(len(keys)), steps.held[0]][:, None].astype(np.float64)
@@ -149,4 +140,4 @@ def _weights(block: Block, steps: Steps, scratch: Scratch) -> Floats:
         wide = keys.astype(np.float64)
         exponents = generic.softmax_of_exponents(*generic.exponents(wide, temperature, xp), xp)
     np.copyto(weights, exponents, casting="same_kind")
-    return weights
+    return weights, False

@@ -1,7 +1,7 @@
 """Buffers of rows, and the passes over them, compiled.
 
-A row of more than SHORT items has a buffer of its own. Shorter rows are put together, FOUR to a buffer, at a distance
-of SHORT: their sums, and what is done with these between two passes, do not wait for each other. Buffers end with
+A row of more than SHORT items has a buffer of its own. Shorter rows are put together, FOUR to a buffer, one every
+DISTANCE items: their sums, and what is done with these between two passes, do not wait for each other. Buffers end with
 zeros, up to a multiple of LANES, so that there are no remainders to do item by item. What happens to a row depends
 neither on its neighbours nor on its place.
 
@@ -20,12 +20,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gumbeltopk._numba.compiling import Array, exact, inner
+from gumbeltopk._numba.compiling import Array, exact, inner, maker
+from gumbeltopk._numba.exponentials import exponential
 from gumbeltopk._numba.powers import Power
+from gumbeltopk._numpy.direct_layouts import Steps
 
 FOUR = 4
 SHORT = 512
 LANES = 32  # four registers of 256 bits in float32: what the compiler takes at a time
+DISTANCE = SHORT + LANES  # no power of 2, at which rows and states would meet in the cache
 PART = 2048
 
 
@@ -56,45 +59,99 @@ def take_beta(power: Power, place: Place, beta: Array) -> None:
 
 
 @inner
+def buffer_size(n: int) -> int:
+    return FOUR * DISTANCE if n <= SHORT else -(-n // LANES) * LANES
+
+
+@maker
 def new_buffer(n: int, dtype: Any) -> Array:
     """Of zeros."""
-    return np.zeros(FOUR * SHORT if n <= SHORT else -(-n // LANES) * LANES, dtype)
+    return np.zeros(buffer_size(n), dtype)
+
+
+@maker
+def row_of(buffer: Array, place: Place, r: int) -> Array:
+    """Row r, with its zeros."""
+    return buffer[r * DISTANCE : r * DISTANCE + place.length]
 
 
 @inner
-def row_of(buffer: Array, place: Place, r: int) -> Array:
-    """Row r, with its zeros."""
-    return buffer[r * SHORT : r * SHORT + place.length]
+def clear_row(row: Array) -> None:
+    for i in range(row.size):
+        row[i] = 0
+
+
+@inner
+def clear(buffer: Array, place: Place) -> None:
+    for r in range(FOUR if place.together else 1):
+        clear_row(row_of(buffer, place, r))
+
+
+@inner
+def copy(buffer: Array, place: Place, out: Array) -> None:
+    for r in range(FOUR if place.together else 1):
+        copy_row(row_of(buffer, place, r), row_of(out, place, r))
+
+
+@inner
+def copy_row(row: Array, out: Array) -> None:
+    for i in range(row.size):
+        out[i] = row[i]
+
+
+@inner
+def copy_row_scaled(row: Array, factor: Any, out: Array) -> None:
+    for i in range(out.size):
+        out[i] = row[i] * factor
+
+
+@inner
+def copy_row_centred(row: Array, centre: Any, keys: bool, out: Array) -> None:
+    zero = out.dtype.type(0)
+    for i in range(row.size):
+        value = out.dtype.type(row[i])
+        out[i] = zero if keys and value == -math.inf else value - centre
 
 
 @inner
 def load(rows: Array, place: Place, buffer: Array) -> None:
-    """Put rows into a buffer, and zeros around them."""
-    buffer[:] = 0
+    """Put rows into a buffer. Zeros behind them stay zeros; rows that are absent are left as they are."""
     for r in range(place.count):
-        for i in range(rows.shape[1]):
-            buffer[r * SHORT + i] = rows[place.first + r, i]
+        copy_row(rows[place.first + r], row_of(buffer, place, r))
 
 
 @inner
-def load_centred(rows: Array, place: Place, held: Array, buffer: Array, keys: bool) -> None:
-    """The same, less the values at the items held out first; 0 for -inf, if these are `keys`."""
-    buffer[:] = 0
+def copy_row_of_exponentials(keys: Array, beta: Any, out: Array) -> None:
+    for i in range(keys.size):
+        out[i] = exponential(keys[i] * beta)
+
+
+@inner
+def load_weights(weights: Array, plain: bool, place: Place, power: Power, buffer: Array) -> None:
+    """The same for the weights of the first softmax, or for the keys r whose exp(beta r) are `plain` enough to be."""
+    if not plain:
+        load(weights, place, buffer)
+        return
     for r in range(place.count):
         row = place.first + r
-        centre = buffer.dtype.type(rows[row, held[0, row]])
-        for i in range(rows.shape[1]):
-            value = buffer.dtype.type(rows[row, i])
-            vanished = keys and value == -math.inf
-            buffer[r * SHORT + i] = buffer.dtype.type(0) if vanished else value - centre
+        beta = np.float32(power.beta[row if power.beta.size > 1 else 0])
+        copy_row_of_exponentials(weights[row], beta, row_of(buffer, place, r))
+
+
+@inner
+def load_centred(rows: Array, place: Place, steps: Steps, buffer: Array, keys: bool) -> None:
+    """The same, less the values at the items held out first; 0 for -inf, if these are `keys`."""
+    for r in range(place.count):
+        own = rows[place.first + r]
+        centre = buffer.dtype.type(own[steps.held[0, place.first + r]])
+        copy_row_centred(own, centre, keys, row_of(buffer, place, r))
 
 
 @inner
 def unload(buffer: Array, place: Place, factor: Any, rows: Array) -> None:
     """Take rows out, times a factor each."""
     for r in range(place.count):
-        for i in range(rows.shape[1]):
-            rows[place.first + r, i] = buffer[r * SHORT + i] * factor[r]
+        copy_row_scaled(row_of(buffer, place, r), factor[r], rows[place.first + r])
 
 
 # --- sums -----------------------------------------------------------------------------------------------
@@ -119,14 +176,8 @@ def dot_of_row(x: Array, y: Array) -> float:
 @inner
 def dot(x: Array, y: Array, place: Place, sums: Array) -> None:
     """The sum of x y of each row."""
-    if not place.together:
-        sums[0] = dot_of_row(x, y)
-        return
     for r in range(place.count):
-        total = x.dtype.type(0)
-        for i in range(place.length):
-            total += x[r * SHORT + i] * y[r * SHORT + i]
-        sums[r] = total
+        sums[r] = dot_of_row(row_of(x, place, r), row_of(y, place, r))
 
 
 @inner
@@ -186,7 +237,8 @@ def raise_complements(p: Array, power: Power, own: int, c: Array, square: Array)
             c[i] *= c[i]
         remaining >>= 1
     if remaining > 1:
-        square[: p.size] = c
+        for i in range(p.size):
+            square[i] = c[i]
     while remaining > 1:
         remaining >>= 1
         for i in range(p.size):

@@ -2,23 +2,96 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from gumbeltopk._numba.compiling import Array, inner
+import numpy as np
+
+from gumbeltopk._numba.compiling import Array, inner, maker
 from gumbeltopk._numba.powers import Power
-from gumbeltopk._numba.rows import PART, SHORT, Place, decay, load, product, raise_complements, row_of
+from gumbeltopk._numba.rows import (
+    DISTANCE,
+    FOUR,
+    PART,
+    Place,
+    buffer_size,
+    copy,
+    decay,
+    load_weights,
+    product,
+    raise_complements,
+    row_of,
+)
+from gumbeltopk._numpy.direct_layouts import Steps
+
+
+class States(NamedTuple):
+    """Those of the rows in a buffer: of a segment of steps all, of the other segments the first."""
+
+    firsts: Any  # (segments, size)
+    at_hand: Any  # (steps in a segment, size)
+    scales: Any  # (FOUR,), and two times (PART,): to work in
+    c: Any
+    square: Any
+
+
+@maker
+def new_states(k: int, length: int, n: int, dtype: Any) -> States:
+    """For segments of `length` steps."""
+    size = buffer_size(n)
+    firsts, at_hand = np.zeros((-(-k // length), size), dtype), np.zeros((length, size), dtype)
+    return States(firsts, at_hand, np.zeros(FOUR, dtype), np.empty(PART, dtype), np.empty(PART, dtype))
 
 
 @inner
-def start(weights: Array, place: Place, held: Array, masses: Array, p: Array) -> None:
-    """p^1 of the others."""
-    load(weights, place, p)
+def fill_firsts(states: States, weights: Array, plain: bool, place: Place, power: Power, steps: Steps) -> None:
+    """p^1 of the others, from the weights (see `load_weights`), and the first state of each segment."""
+    load_weights(weights, plain, place, power, states.firsts[0])
+    normalise(states.firsts[0], place, steps)
+    for segment in range(states.firsts.shape[0] - 1):
+        number = fill_segment(states, segment, place, power, steps)
+        last, following = states.at_hand[number - 1], states.firsts[segment + 1]
+        advance(last, following, place, power, steps, (segment + 1) * number - 1, states)
+
+
+@inner
+def fill_segment(states: States, segment: int, place: Place, power: Power, steps: Steps) -> int:
+    """The states of a segment; their number."""
+    at_hand = states.at_hand
+    first = segment * at_hand.shape[0]
+    number: int = min(at_hand.shape[0], steps.masses.shape[0] - first)
+    copy(states.firsts[segment], place, at_hand[0])
+    for i in range(number - 1):
+        advance(at_hand[i], at_hand[i + 1], place, power, steps, first + i, states)
+    return number
+
+
+@inner
+def normalise(p: Array, place: Place, steps: Steps) -> None:
+    """p^1 of the others from the weights."""
     for r in range(place.count):
-        row = place.first + r
-        scale = p.dtype.type(1.0 / masses[0, row])
-        p[r * SHORT + held[0, row]] = 0
-        for i in range(place.length):
-            p[r * SHORT + i] *= scale
+        row, own = place.first + r, row_of(p, place, r)
+        own[steps.held[0, row]] = 0
+        scale_row(own, p.dtype.type(1.0 / steps.masses[0, row]))
+
+
+@inner
+def scale_row(p: Array, scale: Any) -> None:
+    for i in range(p.size):
+        p[i] *= scale
+
+
+@inner
+def advance(p: Array, following: Array, place: Place, power: Power, steps: Steps, j: int, states: States) -> None:
+    """p^{j+1} from p^j."""
+    scales = states.scales
+    for r in range(place.count):
+        scales[r] = 1.0 / steps.masses[j + 1, place.first + r]
+    if power.whole != 1:
+        advance_by_any_power(p, following, place, power, steps, j, states)
+    elif place.together:
+        advance_four(p, scales, following, place.length)
+    else:
+        advance_one(p, scales[0], following)
 
 
 @inner
@@ -27,41 +100,33 @@ def advance_item(p: Array, i: int, scale: Any, following: Array) -> None:
 
 
 @inner
-def advance_by_power_1(p: Array, scales: Array, following: Array, place: Place) -> None:
+def advance_four(p: Array, scales: Array, following: Array, length: int) -> None:
     scale_0, scale_1, scale_2, scale_3 = scales[0], scales[1], scales[2], scales[3]
-    if place.together:
-        for i in range(place.length):
-            advance_item(p, i, scale_0, following)
-            advance_item(p, i + SHORT, scale_1, following)
-            advance_item(p, i + 2 * SHORT, scale_2, following)
-            advance_item(p, i + 3 * SHORT, scale_3, following)
-    else:
-        for i in range(p.size):
-            advance_item(p, i, scale_0, following)
+    for i in range(length):
+        advance_item(p, i, scale_0, following)
+        advance_item(p, i + DISTANCE, scale_1, following)
+        advance_item(p, i + 2 * DISTANCE, scale_2, following)
+        advance_item(p, i + 3 * DISTANCE, scale_3, following)
+
+
+@inner
+def advance_one(p: Array, scale: Any, following: Array) -> None:
+    for i in range(p.size):
+        advance_item(p, i, scale, following)
 
 
 @inner
 def advance_by_any_power(
-    p: Array,
-    scales: Array,
-    following: Array,
-    place: Place,
-    power: Power,
-    held: Array,
-    shares: Array,
-    masses: Array,
-    j: int,
-    c: Array,
-    square: Array,
+    p: Array, following: Array, place: Place, power: Power, steps: Steps, j: int, states: States
 ) -> None:
     for r in range(place.count):
         own, own_following, row = row_of(p, place, r), row_of(following, place, r), place.first + r
         of_power = row if power.beta.size > 1 else 0
-        advance_row(own, scales[r], own_following, power, of_power, c, square)
-        before, after = held[j, row], held[j + 1, row]
+        advance_row(own, states.scales[r], own_following, power, of_power, states.c, states.square)
+        before, after = steps.held[j, row], steps.held[j + 1, row]
         if before != after:
-            back = shares[j, 0, row] * shares[j, 1, row] ** power.beta[of_power]
-            own_following[before], own_following[after] = back / masses[j + 1, row], 0
+            back = steps.shares[j, 0, row] * steps.shares[j, 1, row] ** power.beta[of_power]
+            own_following[before], own_following[after] = back / steps.masses[j + 1, row], 0
 
 
 @inner
@@ -76,26 +141,3 @@ def advance_row(p: Array, scale: Any, following: Array, power: Power, own: int, 
 def multiply(p: Array, c: Array, scale: Any, following: Array) -> None:
     for i in range(p.size):
         following[i] = product(p[i], c[i]) * scale
-
-
-@inner
-def advance(
-    p: Array,
-    following: Array,
-    place: Place,
-    power: Power,
-    held: Array,
-    shares: Array,
-    masses: Array,
-    j: int,
-    scales: Array,
-    c: Array,
-    square: Array,
-) -> None:
-    """p^{j+1} from p^j. There is memory to work in: `scales` (FOUR,), `c` and `square` (PART,)."""
-    for r in range(place.count):
-        scales[r] = 1.0 / masses[j + 1, place.first + r]
-    if power.whole == 1:
-        advance_by_power_1(p, scales, following, place)
-    else:
-        advance_by_any_power(p, scales, following, place, power, held, shares, masses, j, c, square)

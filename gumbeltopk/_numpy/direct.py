@@ -114,7 +114,7 @@ def forward(
     keys = np.array(keys, order="C") if keep else np.ascontiguousarray(keys)
     trajectory = _new_trajectory(keys, np.array(temperature), k)
     a, scratch = np.empty_like(keys), Scratch()
-    kind, narrow = _kind(temperature[:, 0]), _allows_float32(temperature[:, 0], k)
+    kind, narrow = _of_temperatures(temperature, k)
 
     def run(rows: slice) -> None:
         _choose_ways(trajectory, k, kind, narrow, rows)
@@ -328,6 +328,19 @@ def _arithmetic(low: Doubles, high: Doubles, power: Doubles, k: int, narrow: Fla
         found = np.where((power <= 1.0) | (k == 1), in_float64, GENERIC)
     moderate = (high - low <= DEEPEST_GAP) & (power <= STEEPEST_POWER) & (power >= 1.0 / STEEPEST_POWER)
     return np.where(moderate, found, GENERIC)
+
+
+def _of_temperatures(temperature: Doubles, k: int) -> tuple[Ways, Flags]:
+    """The kind of beta, and whether the temperature allows for float32, (rows,) or (1,)."""
+    if temperature.size == 1:
+        return _of_temperature(float(temperature[0, 0]), k)
+    return _kind(temperature[:, 0]), _allows_float32(temperature[:, 0], k)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_temperature(temperature: float, k: int) -> tuple[Ways, Flags]:
+    alone = np.asarray([temperature])
+    return _kind(alone), _allows_float32(alone, k)
 
 
 def _allows_float32(temperature: Doubles, k: int) -> Flags:

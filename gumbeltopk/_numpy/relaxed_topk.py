@@ -56,6 +56,11 @@ def _direct(rows: Any, temperature: Any, power: Any, k: int, keep: bool, xp: Any
     if rows.dtype == np.float64 and np.any(power > 1.0) and k > 1:
         return generic.forward(rows, temperature, power, k, "direct", False, keep, xp)
     is_softmax = k == 1 and np.max(temperature) <= HOTTEST_SOFTMAX
+    loops_of_softmax = _loops_of_softmax(rows) if is_softmax else None
+    if loops_of_softmax is not None:
+        found = softmax.forward(rows, temperature, keep, loops_of_softmax.forward)
+        if found is not None:
+            return generic.Result(found[0], None if found[1] is None else tuple(found[1]), "softmax")
     a, trajectory = direct.forward(rows, temperature, k, keep and not is_softmax, _kernels(rows, k))
     if is_softmax:
         return _softmax(a, temperature, keep)
@@ -76,13 +81,13 @@ def _kernels(rows: Any, k: int) -> direct.Kernels:
     return NUMBA
 
 
-def _pull(rows: Any) -> softmax.Pull:
-    """numba's where it is wanted and there is a gain, which is for float32."""
+def _loops_of_softmax(rows: Any) -> Any:
+    """The module of numba's where they are wanted and there is a gain, which is for float32; else None."""
     if rows.dtype != np.float32 or not _compilation.wants_numba(rows.size):
-        return softmax.pull
-    from gumbeltopk._numba.softmax import pull
+        return None
+    from gumbeltopk._numba import softmax as compiled
 
-    return pull
+    return compiled
 
 
 def _loops() -> Loops:
@@ -116,7 +121,9 @@ def vjp(
         return generic.vjp(trajectory, form, power, k, steps, cotangent, with_temperature, xp)
     rows = np.ascontiguousarray(cotangent, dtype=np.promote_types(cotangent.dtype, np.float32))
     if form == "softmax":
-        gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature, _pull(rows))
+        compiled = _loops_of_softmax(rows)
+        pull = softmax.pull if compiled is None else compiled.pull
+        gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature, pull)
         return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
     if form == "direct":
         kept = direct.Trajectory(*trajectory)

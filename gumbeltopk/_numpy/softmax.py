@@ -1,4 +1,4 @@
-"""The derivatives of a = softmax(r / t), which is successive softmax with k = 1, from a alone.
+"""a = softmax(r / t), which is successive softmax with k = 1, and its derivatives, from a alone.
 
 With i the heaviest item of a row, since a constant in g and in r does not matter, and r - r_i = t (log a - log a_i):
 
@@ -20,7 +20,8 @@ from gumbeltopk._numpy.row_blocks import map_row_blocks
 Floats = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-Pull = Callable[[Floats, Floats, Indices, Floats], None]
+Pull = Callable[[Floats, Floats, Floats], None]
+Forward = Callable[[Floats, Doubles, Floats, Floats], bool]
 
 BLOCK_BYTES = 1 << 19
 
@@ -32,9 +33,27 @@ class Trajectory(NamedTuple):
     temperature: Doubles  # (rows, 1) or (1, 1)
 
 
-def pull(a: Floats, g: Floats, heaviest: Indices, x: Floats) -> None:
-    """x = a (G - sum a G) of rows, whose heaviest items are (rows, 1)."""
-    np.subtract(g, np.take_along_axis(g, heaviest, axis=1), x)
+def forward(
+    keys: Floats, temperature: Doubles, keep: bool, forward_rows: Forward
+) -> tuple[Floats, Trajectory | None] | None:
+    """a (rows, n) by loops for moderate exponents, and what the derivatives need; None if there are others."""
+    a, kept = np.empty_like(keys), np.empty((len(keys) if keep else 0, keys.shape[1]), dtype=keys.dtype)
+    beta = 1.0 / temperature[:, 0]
+    moderate = []
+
+    def run(rows: slice) -> None:
+        own_beta = beta if beta.shape[0] == 1 else beta[rows]
+        moderate.append(forward_rows(keys[rows], own_beta, a[rows], kept[rows]))
+
+    map_row_blocks(run, keys, 1, _rows_in_block(keys))
+    if not all(moderate):
+        return None
+    return a, Trajectory(kept, np.array(temperature)) if keep else None
+
+
+def pull(a: Floats, g: Floats, x: Floats) -> None:
+    """x = a (G - sum a G)."""
+    np.subtract(g, np.take_along_axis(g, _heaviest(a), axis=1), x)
     _centre(a, x)
     np.multiply(x, a, x)
 
@@ -49,11 +68,10 @@ def vjp(
 
     def run(rows: slice) -> None:
         own, g, x = a[rows], cotangent[rows], gradient[rows]
-        heaviest = np.argmax(own, axis=1)[:, None]
         beta = 1.0 / _of_rows(temperature, rows)
-        pull_rows(own, g, heaviest, x)
+        pull_rows(own, g, x)
         if by_rows is not None:
-            by_rows[rows] = -beta * _dot(x, _relative_logs(own, heaviest))[:, None]
+            by_rows[rows] = -beta * _dot(x, _relative_logs(own, _heaviest(own)))[:, None]
         if np.any(beta != 1.0):
             np.multiply(x, beta.astype(x.dtype), x)
 
@@ -68,7 +86,7 @@ def jvp(trajectory: Trajectory, key_tangent: Floats, temperature_tangent: Double
 
     def run(rows: slice) -> None:
         own = a[rows].astype(np.float64)
-        heaviest = np.argmax(own, axis=1)[:, None]
+        heaviest = _heaviest(own)
         beta, dt = 1.0 / _of_rows(temperature, rows), _of_rows(temperature_tangent, rows)
         d = beta * key_tangent[rows]
         if np.any(dt != 0.0):
@@ -79,6 +97,12 @@ def jvp(trajectory: Trajectory, key_tangent: Floats, temperature_tangent: Double
 
     map_row_blocks(run, a, 1, _rows_in_block(a))
     return tangent
+
+
+def _heaviest(a: Floats) -> Indices:
+    """(rows, 1)."""
+    heaviest: Indices = np.argmax(a, axis=1)[:, None]
+    return heaviest
 
 
 def _rows_in_block(a: Floats) -> int:
