@@ -34,7 +34,7 @@ class Costs(NamedTuple):
 
 
 NUMPY = Costs(4.0, 12.0, 24.0, 4e5, 40.0, 28.0, 4e5, 20.0, 8000.0, 1.0)
-COMPILED = Costs(2.0, 12.0, 44.0, 6e5, 15.0, 12.0, 4e5, 4.0, 15000.0, 2.0)
+COMPILED = Costs(1.7, 7.5, 97.0, 1.1e6, 15.0, 17.0, 4.6e5, 1.5, 15000.0, 1.6)
 
 
 def prefers_compressed(rows: int, n: int, k: int, power: Any, double: bool, compiled: bool = False) -> bool:
