@@ -150,6 +150,29 @@ def test_two_classes_are_wallenius(odds: float, k: int) -> None:
         assert abs(p - expected) <= 1e-13 * expected + 1e-15
 
 
+@pytest.mark.parametrize("k", [5, 50])
+@pytest.mark.parametrize("which", ["heaviest", "lightest", "any"])
+@pytest.mark.parametrize("spread", [3.0, 10.0])
+def test_subset_logpmf_against_quadrature_with_many_digits(k: int, which: str, spread: float) -> None:
+    """Where most of S is sure to come early, the peak of the integrand is as wide as for a few items: to 1e-12."""
+    rng = np.random.default_rng(k)
+    log_weights = spread * rng.normal(size=2 * k + 3)
+    order = np.argsort(log_weights)
+    subset = {"heaviest": order[-k:], "lightest": order[:k], "any": rng.permutation(order)[:k]}[which]
+    others = np.setdiff1d(order, subset)
+    with mpmath.workdps(20):
+        weight = mpmath.fsum(mpmath.exp(mpmath.mpf(float(each))) for each in log_weights[others])
+        shares = [mpmath.exp(mpmath.mpf(float(each))) / weight for each in log_weights[subset]]
+
+        def integrand(s: Any) -> Any:
+            x = mpmath.exp(s)
+            return x * mpmath.exp(-x) * mpmath.fprod(-mpmath.expm1(-x * share) / min(share, 1) for share in shares)
+
+        scale = mpmath.fsum(mpmath.log(min(share, 1)) for share in shares)  # quad stops at absolute errors
+        exact = float(scale + mpmath.log(mpmath.quad(integrand, np.arange(-60.0, 7.0, 3.0).tolist())))
+    assert gt.subset_logpmf(log_weights, subset) == pytest.approx(exact, rel=1e-12)
+
+
 @pytest.mark.parametrize("light", [-38.0, -36.0, -25.0])
 def test_many_light_items_before_a_heavy_one(light: float) -> None:
     """p = k! prod b_i (1 + O(b k)) with b_i = e^light: products of 24 factors of that size would be 0."""

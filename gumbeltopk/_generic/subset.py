@@ -20,10 +20,10 @@ from collections.abc import Callable
 from gumbeltopk._array_api import Array, Namespace
 
 SPACING = 0.2  # aliasing error exp(-pi^2 / SPACING) = 1e-21 for the slowest decay
-NODES_ON_THE_PEAK = 64  # at least: for large k the integrand is a narrow bell of width 1 / sqrt(k)
+NODES_ON_THE_PEAK = 48  # at least: for large k the integrand is a narrow bell of width 1 / sqrt(k)
 SMALL_LOG_Y = -37.0  # log(1 - e^{-y}) = log y - y / 2 + ..
 FALL = 42.0  # nats below the maximum at which the integrand is cut
-BISECTIONS_A_WIDTH = 4  # to a small part of 1 / sqrt(k + 1), which is less than the width of the peak
+BISECTIONS_A_WIDTH = 2  # to a small part of 1 / sqrt(k + 1), which is less than the width of the peak
 LARGEST_LOG_Y = 7.0  # exp(-exp(7)) is 0
 MODERATE = 600.0  # log y, in whose exponential nothing overflows
 FACTORS = 16  # of e^SMALL_LOG_Y at least, whose product is above the smallest number
@@ -146,22 +146,20 @@ def _bracket(shares: Array, with_score: bool, xp: Namespace) -> tuple[Array, Arr
     zero = xp.zeros_like(last_mode)
     mode, _ = _bisect(lambda s: _phi_slope(s, shares, xp) > 0, zero, last_mode, math.log1p(k), finest, xp)
     floor = _phi(mode, shares, xp) - FALL
-    # Left of 0 the slope is at least 1 - e^s; right of the mode phi falls faster than (1 + k)(e^u - 1 - u).
+    # Left of 0 the slope is at least 1 - e^s. At the mode m it is 0, and g falls, so that it is at most
+    # e^m (1 - e^u) at m + u, and phi has fallen by e^m (e^u - 1 - u) at least.
     first, longest = -FALL - 2.0, math.log1p(k) + FALL + 2.0
     left, _ = _bisect(lambda s: _phi(s, shares, xp) < floor, xp.full_like(mode, first), mode, longest, finest, xp)
-    longest = _longest_fall(k)
-    _, right = _bisect(lambda s: _phi(s, shares, xp) > floor, mode, mode + longest, longest, finest, xp)
+    fall = (FALL + 1.0) * xp.exp(-mode)
+    farthest = xp.minimum(xp.sqrt(2.0 * fall), xp.clip(xp.log(2.0 * fall), min=2.0))  # e^u - 1 - u > u^2 / 2, e^u / 2
+    longest = float(xp.max(farthest))
+    _, right = _bisect(lambda s: _phi(s, shares, xp) > floor, mode, mode + farthest, longest, finest, xp)
     spacing = xp.clip((right - left) / (NODES_ON_THE_PEAK - 1), max=SPACING)
     if with_score:
         # E[g(y_i)] of the heaviest item lives where y_i is of order one or less; left of it the slope is k + 1.
         heaviest = xp.max(shares, axis=-1, keepdims=True)
         left = xp.minimum(left, xp.clip(-heaviest - FALL / (k + 1) - 1.0, min=FARTHEST_LEFT))
     return left, right, spacing
-
-
-def _longest_fall(k: int) -> float:
-    """u with (1 + k)(e^u - 1 - u) >= FALL: by u^2 / 2, or by half of e^u where u is above 2."""
-    return min(math.sqrt(2.0 * (FALL + 1.0) / (1.0 + k)), math.log(2.0 * (FALL + 1.0)))
 
 
 def _bisect(
