@@ -37,6 +37,7 @@ from tests.test_numpy_direct import (  # noqa: E402, F401
     test_float32,
     test_float32_only_where_it_is_accurate,
     test_float64,
+    test_large_and_small_cotangents_in_float32,
     test_layouts_of_the_input_do_not_matter,
     test_many_rows,
     test_rows_alone_are_bitwise_the_rows_of_a_batch,

@@ -281,6 +281,24 @@ def test_float32_only_where_it_is_accurate() -> None:
     assert arithmetics(keys, 0.99, 2) == [direct.FLOAT64]
 
 
+@pytest.mark.parametrize("t", [1.0, 2.0])
+@pytest.mark.parametrize("scale", [1e-30, 1e20, 1e30, 1e36])
+@pytest.mark.parametrize(("n", "k"), [(2, 2), (31, 12), (100, 9), (600, 16)])
+def test_large_and_small_cotangents_in_float32(n: int, k: int, scale: float, t: float) -> None:
+    """Whose squares are beyond the largest float32, or 0; with an offset, too: finite, and to 1e-6."""
+    rng = np.random.default_rng(33)
+    keys, cotangent = rng.gumbel(size=(8, n)).astype(np.float32), rng.normal(size=(8, n))
+    cotangent[4:] += 50.0
+    cotangent = (scale * cotangent).astype(np.float32)
+    _, trajectory = direct.forward(keys, column(t), k, True)
+    gradient, _ = direct.vjp(trajectory, k, cotangent)
+    _, wide = direct.forward(keys.astype(np.float64), column(t), k, True)
+    expected, _ = direct.vjp(wide, k, cotangent.astype(np.float64))
+    centred = cotangent.astype(np.float64) - cotangent[np.arange(8), keys.argmax(axis=1)].astype(np.float64)[:, None]
+    error = norms((gradient.astype(np.float64) - expected) / scale)
+    assert np.all(error <= 1e-6 * (norms(expected / scale) + 1e-2 * norms(centred / scale)))
+
+
 def test_a_gradient_that_cancels_in_float32_is_computed_again_in_float64() -> None:
     """k = n = 2: a = (p + 1/2, q + 1/2), with p q as gradient, e^-d of its terms. To 1e-6 of itself, always."""
     gap = np.linspace(0.0, 20.0, 50)

@@ -82,7 +82,9 @@ def vjp_block(
     )
     if temperature_gradient is not None:
         np.multiply(-beta * beta, by_power, temperature_gradient)
-    doubtful: npt.NDArray[np.bool_] = shrinkages > (LARGEST_SHRINKAGE if dtype == np.float32 else np.inf)
+    doubtful: npt.NDArray[np.bool_] = (
+        ~(shrinkages <= LARGEST_SHRINKAGE) if dtype == np.float32 else np.zeros(rows, bool)
+    )
     return doubtful
 
 

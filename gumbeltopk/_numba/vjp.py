@@ -165,6 +165,14 @@ def add_logs_of_rests(memory: Memory, place: Place, steps: Steps, j: int, by_pow
 
 
 @inner
+def shrinkage(at_first: float, in_the_end: float) -> float:
+    """Of a square; NaN where it overflows."""
+    if at_first == 0.0 and in_the_end == 0.0:
+        return 0.0
+    return at_first / in_the_end if in_the_end < math.inf else math.nan
+
+
+@inner
 def finish(memory: Memory, place: Place, pullback: Pullback, gradients: Gradients) -> None:
     """The gradients by the keys, which are beta x, and by beta, for which the keys are needed."""
     x, t, sums = memory.x, memory.t, memory.sums
@@ -215,7 +223,8 @@ def pull_back(pullback: Pullback, place: Place, states: States, memory: Memory, 
             add_pull(x, p, t, place, y)
     dot(x, x, place, sums)
     for r in range(place.count):
-        gradients.shrinkages[place.first + r] /= sums[r] + x_held[r] * x_held[r]
+        row = place.first + r
+        gradients.shrinkages[row] = shrinkage(gradients.shrinkages[row], sums[r] + x_held[r] * x_held[r])
     finish(memory, place, pullback, gradients)
 
 

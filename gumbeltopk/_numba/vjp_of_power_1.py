@@ -31,6 +31,7 @@ from gumbeltopk._numba.vjp import (
     finish,
     log_complements,
     new_memory,
+    shrinkage,
 )
 from gumbeltopk._numpy.direct_layouts import Steps
 
@@ -199,7 +200,8 @@ def pull_back(pullback: Pullback, place: Place, states: States, memory: Memory, 
     squares(memory, states.firsts[0], place)
     adjoint_of_logs(memory, states.firsts[0], place)
     for r in range(place.count):
-        gradients.shrinkages[place.first + r] /= memory.sums[r]
+        row = place.first + r
+        gradients.shrinkages[row] = shrinkage(gradients.shrinkages[row], memory.sums[r])
     finish(memory, place, pullback, gradients)
 
 

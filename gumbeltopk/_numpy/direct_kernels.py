@@ -266,7 +266,8 @@ def vjp_block(
     if work.exponent != 1.0:
         np.multiply(x, work.beta_along, x)
     np.copyto(work.layout.view(key_gradient), x, casting="same_kind")
-    doubtful: npt.NDArray[np.bool_] = at_first > LARGEST_SHRINKAGE * in_the_end
+    # Squares of large float32 numbers overflow: the test is lost, or x itself.
+    doubtful: npt.NDArray[np.bool_] = ~((at_first <= LARGEST_SHRINKAGE * in_the_end) & np.isfinite(in_the_end))
     return doubtful
 
 
