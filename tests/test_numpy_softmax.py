@@ -141,3 +141,29 @@ def test_rows_with_large_gaps_are_left_to_the_careful_form(compiled, gap, modera
     gt.use_numba(True)
     exact = np.exp(keys.astype(np.float64) - 1000.0)
     np.testing.assert_allclose(gt.relaxed_topk(keys, 1), exact / exact.sum(axis=1, keepdims=True), rtol=2e-6)
+
+
+def test_the_gradient_of_a_float32_sample_of_one_item():
+    """Its a is kept in float64, beside a cotangent in float32; the rows behind are not looked at."""
+    rng = np.random.default_rng(9)
+    log_weights, noise = rng.normal(size=(2, 50, 8)).astype(np.float32)
+    cotangent = np.full((51, 8), np.nan, dtype=np.float32)
+    cotangent[:50] = rng.normal(size=(50, 8))
+    _, residuals = gt.relaxed_sample.fwd(log_weights, 1, noise=noise)
+    a = np.exp(log_weights.astype(np.float64) + noise)
+    a /= a.sum(axis=1, keepdims=True)
+    wide = cotangent[:50].astype(np.float64)
+    exact = a * (wide - (a * wide).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(gt.relaxed_sample.vjp(residuals, cotangent[:50]), exact, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_arrays_that_may_only_be_read(dtype, k):
+    keys = np.random.default_rng(10).normal(size=(6, 700)).astype(dtype)
+    expected, kept = gt.relaxed_topk.fwd(keys.copy(), k, method="direct")
+    gradient = gt.relaxed_topk.vjp(kept, keys.copy())
+    keys.flags.writeable = False
+    np.testing.assert_array_equal(gt.relaxed_topk(keys, k, method="direct"), expected)
+    _, residuals = gt.relaxed_topk.fwd(keys, k, method="direct")
+    np.testing.assert_array_equal(gt.relaxed_topk.vjp(residuals, keys), gradient)

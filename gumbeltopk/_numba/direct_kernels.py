@@ -71,8 +71,8 @@ def vjp_block(
         *_weights(block, steps, scratch),
         power_of(beta, block.path.exponent, dtype),
         *steps,
-        block.keys,
-        np.ascontiguousarray(cotangent, dtype=of_keys),
+        _writeable(block.keys),
+        _writeable(np.ascontiguousarray(cotangent, dtype=of_keys)),
         length,
         log_series(dtype),
         temperature_gradient is not None,
@@ -120,6 +120,11 @@ def _pays(block: Block, k: int) -> bool:
     return k > 1 and n >= shortest
 
 
+def _writeable(array: Floats) -> Floats:
+    """A copy of an array that may only be read, which is of another type to numba."""
+    return array if array.flags.writeable else array.copy()
+
+
 def _beta(block: Block) -> Doubles:
     beta: Doubles = 1.0 / block.temperature[:, 0]
     return beta
@@ -129,7 +134,7 @@ def _weights(block: Block, steps: Steps, scratch: Scratch) -> tuple[Floats, bool
     """The weights (rows, n) of the first softmax, up to a factor of the row; or the keys, if the loops take exp."""
     keys, temperature, path = block
     if path.start == PLAIN:
-        return keys, True
+        return _writeable(keys), True
     weights = scratch.take("weights", keys.shape, path.dtype)
     exponents = scratch.take("exponents", keys.shape, np.float64)
     if path.start == SHIFTED:

@@ -121,7 +121,7 @@ def vjp(
         return generic.vjp(trajectory, form, power, k, steps, cotangent, with_temperature, xp)
     rows = np.ascontiguousarray(cotangent, dtype=np.promote_types(cotangent.dtype, np.float32))
     if form == "softmax":
-        compiled = _loops_of_softmax(rows)
+        compiled = _loops_of_softmax(rows) if trajectory[0].dtype == rows.dtype else None  # a of drawn keys is float64
         pull = softmax.pull if compiled is None else compiled.pull
         gradient, t_gradient = softmax.vjp(softmax.Trajectory(*trajectory), rows, with_temperature, pull)
         return gradient, np.zeros((len(rows), 1)) if t_gradient is None else t_gradient
