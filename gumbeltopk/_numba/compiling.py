@@ -52,7 +52,8 @@ def compiled(function: Loop, signature: Any = None, fastmath: Any = False) -> Lo
 
 
 def inner(function: Loop) -> Loop:
-    """Compiled as a part of the functions that call it; neither makes arrays nor returns any."""
+    """Compiled as a part of the functions that call it. It allocates and returns no array; its views are of what it is
+    given, which the functions outside hold."""
     return _part(function, FASTMATH, UNCOUNTED)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from gumbeltopk._numba.compiling import FASTMATH, Array, compiled, exact, inner
 from gumbeltopk._numba.exponentials import exponential
-from gumbeltopk._numba.rows import sum_of_row
+from gumbeltopk._numba.rows import copy_row, sum_of_row
+from gumbeltopk._numba.states import scale_row
 
 LARGEST_GAP = 32.0  # of exponents in float32; an error of 32 rounding units at most
 FEW = 64  # items among which the largest of a row is looked for
@@ -80,18 +81,6 @@ def heaviest_of(a: Array) -> int:
 def fill_exponentials(keys: Array, top: Any, beta: Any, out: Array) -> None:
     for i in range(out.size):
         out[i] = exponential((keys[i] - top) * beta)
-
-
-@inner
-def scale_row(a: Array, scale: Any) -> None:
-    for i in range(a.size):
-        a[i] *= scale
-
-
-@inner
-def copy_row(row: Array, out: Array) -> None:
-    for i in range(out.size):
-        out[i] = row[i]
 
 
 def _forward_rows(keys: Array, beta: Array, a: Array, kept: Array) -> bool:

@@ -169,7 +169,7 @@ def load_moderate(pullback: Pullback, place: Place, g: Array, unit: Array) -> No
 
 @inner
 def pull_back(pullback: Pullback, place: Place, states: States, memory: Memory, gradients: Gradients) -> None:
-    """Rows that are in a buffer together."""
+    """Rows that are in a buffer together. `memory.x` is v until the end, and `memory.beta` stays 1."""
     power, steps, scales, v = pullback.power, pullback.steps, states.scales, memory.x
     k, length = steps.masses.shape[0], states.at_hand.shape[0]
     for r in range(place.count):
